@@ -1,0 +1,1 @@
+//! Dimensions that may be unknown until a model's inputs are.
