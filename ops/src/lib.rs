@@ -1,6 +1,19 @@
-//! What operators mean.
+//! What operators mean: element types, shapes, host tensors, the operators themselves with their references, CPU kernels
+//! and lowerings, and the plan that the importer makes of them.
 
+pub mod broadcast;
+pub mod build;
+pub mod dispatch;
+pub mod error;
+pub mod expr;
+pub mod finish;
 pub mod ir;
+pub mod operator;
+pub mod plan;
+pub mod pointwise;
+pub mod problem;
 
+pub use error::OpError;
 pub use ir::dtype::{DType, Element};
 pub use ir::tensor::{Tensor, TensorError};
+pub use operator::{CpuKernel, CpuRun, Operator, Role};

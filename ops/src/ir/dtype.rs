@@ -127,10 +127,7 @@ impl DType {
     /// Any floating-point type.
     pub fn is_float(self) -> bool {
         use DType::*;
-        matches!(
-            self,
-            F32 | F64 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1
-        )
+        matches!(self, F32 | F64 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1)
     }
 
     /// Any signed or unsigned integer type (not bool).

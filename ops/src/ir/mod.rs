@@ -1,5 +1,9 @@
 //! The words everything else is said in: element types, dimensions, host tensors, attributes, graphs.
 
+pub mod attributes;
 pub mod dim;
 pub mod dtype;
+pub mod fact;
+pub mod graph;
 pub mod tensor;
+pub mod view;

@@ -283,10 +283,7 @@ mod tests {
     #[test]
     fn wrong_lengths_are_refused() {
         assert!(matches!(Tensor::from_vec(&[3], vec![1i64]), Err(TensorError::Length { .. })));
-        assert!(matches!(
-            Tensor::zeroed(DType::F32, &[usize::MAX, 2]),
-            Err(TensorError::TooLarge { .. })
-        ));
+        assert!(matches!(Tensor::zeroed(DType::F32, &[usize::MAX, 2]), Err(TensorError::TooLarge { .. })));
         assert_eq!(Tensor::zeroed(DType::F32, &[usize::MAX, 0]).unwrap().len(), 0);
     }
 }

@@ -1,0 +1,69 @@
+//! Epilogues on the CPU: what an anchor's results pass through while they are still in cache.
+
+use rayon::prelude::*;
+
+use crate::error::OpError;
+use crate::expr::Expr;
+use crate::expr::eval::{Evaluation, Lanes, TILE};
+use crate::ir::dtype::DType;
+use crate::ir::view::{View, ViewMut};
+
+/// An epilogue with the operands of one run.
+pub struct Finish<'a> {
+    evaluation: Evaluation<'a>,
+    operands: Vec<View<'a>>,
+}
+
+impl<'a> Finish<'a> {
+    /// Prepares an epilogue over results of type `dtype` and dimensions `output`.
+    ///
+    /// # Errors
+    /// When a function does not take the types.
+    pub fn new(
+        expr: &'a Expr,
+        dtype: DType,
+        operands: Vec<View<'a>>,
+        output: &[usize],
+    ) -> Result<Finish<'a>, OpError> {
+        let shapes: Vec<(DType, &[usize])> = operands.iter().map(|view| (view.dtype, view.dims)).collect();
+        let evaluation = Evaluation::new(expr, Some(dtype), &shapes, output)?;
+        Ok(Finish { evaluation, operands })
+    }
+
+    /// Passes the f32 results from flat output index `start` on through the expression, in place.
+    ///
+    /// # Errors
+    /// When a type does not take part in expressions.
+    pub fn apply(&self, results: &mut [f32], start: usize) -> Result<(), OpError> {
+        let mut workspace = self.evaluation.workspace()?;
+        let mut accumulator = Lanes::F32(Vec::with_capacity(TILE));
+        for (index, chunk) in results.chunks_mut(TILE).enumerate() {
+            if let Lanes::F32(lanes) = &mut accumulator {
+                lanes.clear();
+                lanes.extend_from_slice(chunk);
+            }
+            let at = start + index * TILE;
+            self.evaluation.tile(&mut workspace, &self.operands, Some(&accumulator), at, chunk.len());
+            if let Lanes::F32(lanes) = self.evaluation.result(&workspace, 0) {
+                chunk.copy_from_slice(lanes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a whole f32 output through the expression, on all threads of the current pool.
+    ///
+    /// # Errors
+    /// When the output is not f32, or a type does not take part in expressions.
+    pub fn apply_all(&self, output: &mut ViewMut<'_>) -> Result<(), OpError> {
+        if output.dtype != DType::F32 {
+            return Err(OpError::Internal("an epilogue over results that are not f32"));
+        }
+        const CHUNK: usize = 16 * TILE;
+        output
+            .slice::<f32>()
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .try_for_each(|(index, chunk)| self.apply(chunk, index * CHUNK))
+    }
+}

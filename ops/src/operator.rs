@@ -1,0 +1,115 @@
+//! The contract of an operator.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use crate::dispatch::Lowering;
+use crate::error::OpError;
+use crate::expr::Expr;
+use crate::finish::Finish;
+use crate::ir::fact::Fact;
+use crate::ir::tensor::Tensor;
+use crate::ir::view::{View, ViewMut};
+use crate::problem::Problem;
+use sardonyx_shaders::Capabilities;
+
+/// What an operator does to memory: fusion goes by this, never by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Element by element; [`Operator::expression`] says what.
+    Pointwise,
+    /// The output is input 0 under other dimensions: no work at all.
+    View,
+    /// Produces one output whose elements can pass through an expression before they are stored.
+    Anchor,
+    /// Anything else.
+    Opaque,
+}
+
+/// Work counted, not measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Floating-point (or integer) operations; a multiply-add counts two.
+    pub flops: u64,
+    /// Bytes read and written once each.
+    pub bytes: u64,
+}
+
+/// One use of an operator with its attributes: immutable, shared, plain data.
+pub trait Operator: Any + Debug + Send + Sync {
+    /// The operator's name, as in ONNX where ONNX has it.
+    fn name(&self) -> &'static str;
+
+    /// What is known about the outputs, given what is known about the inputs. A dimension that depends on data is a
+    /// [`crate::ir::dim::Dim::Symbolic`]. `inputs` has the length of the node's input list; `outputs` is how many the
+    /// node asks for.
+    ///
+    /// # Errors
+    /// When a rule of the operator's definition is broken.
+    fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError>;
+
+    /// The oracle: plain loops, any legal input, outputs allocated. Every fast path is tested against it.
+    ///
+    /// # Errors
+    /// When the contents of an input break a rule, or a result does not fit memory.
+    fn reference(&self, inputs: &[Option<View<'_>>], outputs: usize) -> Result<Vec<Tensor>, OpError>;
+
+    /// A fast path on the CPU for one problem; `None` runs [`Operator::reference`].
+    ///
+    /// # Errors
+    /// When weights cannot be packed.
+    fn cpu(&self, _problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        Ok(None)
+    }
+
+    /// The kernels that can do one problem on a device, and why others cannot.
+    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
+        Lowering::refused(self.name(), "it has no GPU kernel")
+    }
+
+    /// What it does to memory.
+    fn role(&self) -> Role {
+        Role::Opaque
+    }
+
+    /// For [`Role::Pointwise`]: what is computed from each input element.
+    fn expression(&self) -> Option<&Expr> {
+        None
+    }
+
+    /// Work for one problem. The default counts every byte once and one operation per output element.
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        problem.default_cost()
+    }
+}
+
+/// A CPU kernel, prepared for one problem.
+pub trait CpuKernel: Send + Sync {
+    /// Computes the outputs. Runs inside the session's thread pool: `rayon` calls use it.
+    ///
+    /// # Errors
+    /// When the contents of an input break a rule.
+    fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError>;
+
+    /// Bytes of scratch memory wanted.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// The kernel passes its results through [`CpuRun::finish`] itself. Otherwise the caller does, afterwards.
+    fn finishes(&self) -> bool {
+        false
+    }
+}
+
+/// The arguments of one run of a CPU kernel.
+pub struct CpuRun<'a, 'b> {
+    /// Inputs; `None` where absent.
+    pub inputs: &'a [Option<View<'b>>],
+    /// Outputs to fill completely.
+    pub outputs: &'a mut [ViewMut<'b>],
+    /// As many bytes as [`CpuKernel::scratch`] asked for, aligned to 64; contents undefined.
+    pub scratch: &'a mut [u8],
+    /// What to do with each result before it is stored.
+    pub finish: Option<&'a Finish<'b>>,
+}

@@ -1,0 +1,113 @@
+//! The specialiser: from a variant and its choices to WGSL source.
+
+use std::fmt::Write;
+
+use crate::expression::{Expression, OPERAND_PARAMS};
+use crate::library;
+use crate::storage::{self, LONG4, Storage, ValueType, Width};
+use crate::table::Variant;
+
+/// A variant with everything chosen that its source depends on. Equal kernels have equal source, so a kernel is the key
+/// of its pipeline.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Kernel {
+    /// The row of the table.
+    pub variant: &'static Variant,
+    /// Layout of each input.
+    pub inputs: Vec<(Storage, Width)>,
+    /// Values of knobs, by name; others keep the default in the file.
+    pub knobs: Vec<(&'static str, u32)>,
+    /// What happens to each result.
+    pub expression: Expression,
+}
+
+/// A kernel's source, and what it binds. All in group 0: inputs, the expression's operands, outputs, then one uniform
+/// buffer of parameters and, with operands, one of [`crate::expression::OperandParams`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// WGSL with entry point `main`.
+    pub wgsl: String,
+    /// Read-only storage bindings, from 0 on.
+    pub reads: usize,
+    /// Read-write storage bindings, after the reads.
+    pub writes: usize,
+    /// Uniform bindings, after the writes: 1 or 2.
+    pub uniforms: usize,
+    /// It needs [`crate::Capabilities::f16`].
+    pub f16: bool,
+}
+
+impl Kernel {
+    /// Writes the source.
+    pub fn source(&self) -> Source {
+        let variant = self.variant;
+        let mut text = String::with_capacity(4096);
+        let storages = || {
+            self.inputs
+                .iter()
+                .map(|(storage, _)| *storage)
+                .chain(self.expression.operands.iter().map(|operand| operand.storage))
+                .chain(self.expression.outputs.iter().map(|output| output.storage))
+        };
+        let f16 = storages().any(|storage| storage == Storage::F16);
+        if f16 {
+            text.push_str("enable f16;\n");
+        }
+        let longs = |value| value == ValueType::I64;
+        if storages().any(|storage| longs(storage.value())) || longs(self.expression.accumulator) {
+            text.push_str(LONG4);
+        }
+        text.push_str(&self.with_knobs());
+        for (index, (input, (storage, width))) in variant.inputs.iter().zip(&self.inputs).enumerate() {
+            storage::write_input(&mut text, index, input.name, *storage, *width);
+            let value = storage.value();
+            let (name, one, four) = (input.name, value.scalar(), value.vector());
+            let _ = writeln!(text, "alias {name}_value = {one};\nalias {name}_value4 = {four};");
+            let parts = value.gather(["a", "b", "c", "d"]);
+            let _ = writeln!(
+                text,
+                "fn {name}_pack(a: {one}, b: {one}, c: {one}, d: {one}) -> {four} {{ return {parts}; }}"
+            );
+        }
+        let mut binding = self.inputs.len();
+        for (index, operand) in self.expression.operands.iter().enumerate() {
+            storage::write_input(&mut text, binding, &format!("e{index}"), operand.storage, operand.width);
+            binding += 1;
+        }
+        let reads = binding;
+        for (index, output) in self.expression.outputs.iter().enumerate() {
+            storage::write_output(&mut text, binding, &format!("y{index}"), output.storage, output.width);
+            binding += 1;
+        }
+        let writes = binding - reads;
+        let _ = writeln!(text, "@group(0) @binding({binding}) var<uniform> params: Params;");
+        let operands = self.expression.operands.len();
+        if operands > 0 {
+            text.push_str(OPERAND_PARAMS);
+            let _ = writeln!(
+                text,
+                "@group(0) @binding({}) var<uniform> operand_params: array<OperandParams, {operands}>;",
+                binding + 1
+            );
+        }
+        self.expression.write(&mut text, variant.single);
+        library::append(&mut text);
+        Source { wgsl: text, reads, writes, uniforms: 1 + usize::from(operands > 0), f16 }
+    }
+
+    /// The file's text with the chosen values in its `const NAME = value;` lines.
+    fn with_knobs(&self) -> String {
+        let mut text = String::with_capacity(self.variant.source.len());
+        for line in self.variant.source.lines() {
+            let knob = line.strip_prefix("const ").and_then(|rest| {
+                let (name, default) = rest.split_once('=')?;
+                let (_, value) = self.knobs.iter().find(|(knob, _)| *knob == name.trim())?;
+                let suffix = if default.contains('u') { "u" } else { "" };
+                Some(format!("const {name}= {value}{suffix};"))
+            });
+            text.push_str(knob.as_deref().unwrap_or(line));
+            text.push('\n');
+        }
+        text
+    }
+}

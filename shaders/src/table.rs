@@ -1,0 +1,119 @@
+//! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
+//! the benchmark.
+
+use crate::params::{Field, Params, movement, pointwise};
+use crate::storage::Storage;
+
+/// What a kernel hands to `emit4`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accumulator {
+    /// 32-bit floats.
+    F32,
+    /// 64-bit integers, such as positions.
+    I64,
+    /// The value type of the input with this index.
+    Input(usize),
+}
+
+/// A tensor that a kernel reads.
+#[derive(Debug)]
+pub struct Input {
+    /// The binding's name in the kernel.
+    pub name: &'static str,
+    /// Layouts it may have.
+    pub storages: &'static [Storage],
+}
+
+/// One kernel variant.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its name: what it is, unique.
+    pub name: &'static str,
+    /// The text of its file.
+    pub source: &'static str,
+    /// The tensors it reads, in binding order.
+    pub inputs: &'static [Input],
+    /// Knobs that a [`crate::Kernel`] may set, with a value other than the file's default for the tests to try.
+    pub knobs: &'static [(&'static str, u32)],
+    /// What it hands to the expression.
+    pub accumulator: Accumulator,
+    /// It hands over single elements (`emit`) rather than four in a row (`emit4`).
+    pub single: bool,
+    /// Its parameters.
+    pub params: &'static [Field],
+}
+
+impl PartialEq for Variant {
+    fn eq(&self, other: &Variant) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Variant {}
+
+impl std::hash::Hash for Variant {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+/// The variant of this name.
+pub fn find(name: &str) -> Option<&'static Variant> {
+    VARIANTS.iter().copied().find(|variant| variant.name == name)
+}
+
+const FLOATS: &[Storage] = &[Storage::F32, Storage::F16];
+const ANY: &[Storage] = &[
+    Storage::F32,
+    Storage::F16,
+    Storage::I32,
+    Storage::U32,
+    Storage::I64,
+    Storage::I8,
+    Storage::U8,
+    Storage::Bool,
+];
+const INDICES: &[Storage] = &[Storage::I64, Storage::I32];
+
+macro_rules! variants {
+    ($($(#[$doc:meta])* $id:ident = $file:literal {
+        inputs: [$($input:ident: $storages:expr),* $(,)?],
+        knobs: [$(($knob:literal, $value:literal)),* $(,)?],
+        accumulator: $accumulator:expr,
+        single: $single:literal,
+        params: $params:ty $(,)?
+    })*) => {
+        $($(#[$doc])*
+        pub static $id: Variant = Variant {
+            name: $file,
+            source: include_str!(concat!("../wgsl/", $file, ".wgsl")),
+            inputs: &[$(Input { name: stringify!($input), storages: $storages }),*],
+            knobs: &[$(($knob, $value)),*],
+            accumulator: $accumulator,
+            single: $single,
+            params: <$params as Params>::FIELDS,
+        };)*
+
+        /// Every variant there is.
+        pub static VARIANTS: &[&Variant] = &[$(&$id),*];
+    };
+}
+
+variants! {
+    /// A chain of pointwise operators: everything happens in the expression.
+    POINTWISE = "pointwise" {
+        inputs: [],
+        knobs: [],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: pointwise::Pointwise,
+    }
+    /// Any affine map from output to input coordinates: transpose, slice, expand, split, flip, space ↔ depth.
+    STRIDED_COPY = "strided_copy" {
+        inputs: [x: ANY],
+        knobs: [],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::StridedCopy,
+    }
+}

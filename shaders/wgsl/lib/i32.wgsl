@@ -1,0 +1,1 @@
+// Pointwise functions on four values: i32.
