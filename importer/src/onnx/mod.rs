@@ -1,0 +1,58 @@
+//! ONNX files: decoding, checking, local functions, tensors, external data.
+//!
+//! The format is `onnx.proto` of <https://github.com/onnx/onnx>, its rules are `docs/IR.md` there. [`read`]
+//! gives a model whose graph is safe to walk: every node's operator set version is known, local functions are
+//! inlined, nodes stand in topological order, every value that is read is defined, once. Operators are not
+//! looked at here. Weights are not touched: tensors share the memory of the file.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap
+    )
+)]
+
+pub mod attribute;
+mod decode;
+pub mod encode;
+mod limits;
+pub mod model;
+pub mod tensor;
+pub mod value;
+mod wire;
+
+#[cfg(test)]
+mod testing;
+
+use bytes::Bytes;
+
+pub use attribute::{AttributeKind, AttributeProto, AttributeValue};
+pub use encode::encode_tensor;
+pub use limits::LoadLimits;
+pub use model::{
+    Dim, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, SparseTensorProto, TensorType,
+    TypeProto, ValueInfoProto,
+};
+pub use tensor::{TensorData, TensorProto, decode_tensor, to_tensor};
+pub use value::{DecodedValue, decode_value};
+
+use crate::error::{Budget, ImportError, ParseFault, Place};
+
+/// Decodes a model.
+///
+/// # Errors
+/// [`ImportError`]: the first thing that is wrong, in the order file size, protobuf, versions, names,
+/// topology, tensors.
+pub fn read(bytes: Bytes, limits: &LoadLimits) -> Result<ModelProto, ImportError> {
+    let size = bytes.len() as u64;
+    if size > limits.file_bytes {
+        return Err(ImportError::budget(Place::model(), Budget::FileBytes, size, limits.file_bytes));
+    }
+    if bytes.is_empty() {
+        return Err(ImportError::Parse { what: ParseFault::NotOnnx, offset: 0 });
+    }
+    decode::model(&bytes, limits)
+}
