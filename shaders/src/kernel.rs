@@ -38,7 +38,8 @@ pub struct Source {
 }
 
 impl Kernel {
-    /// Writes the source.
+    /// Writes the source. A call `f_of_x(...)` in the kernel's file is one of library function `f` for the value type of
+    /// input `x`, such as `f_f32` or `f_i64`.
     pub fn source(&self) -> Source {
         let variant = self.variant;
         let mut text = String::with_capacity(4096);
@@ -57,7 +58,12 @@ impl Kernel {
         if storages().any(|storage| longs(storage.value())) || longs(self.expression.accumulator) {
             text.push_str(LONG4);
         }
-        text.push_str(&self.with_knobs());
+        let mut body = self.with_knobs();
+        for (input, (storage, _)) in variant.inputs.iter().zip(&self.inputs) {
+            let typed = format!("_{}(", storage.value().suffix());
+            body = body.replace(&format!("_of_{}(", input.name), &typed);
+        }
+        text.push_str(&body);
         for (index, (input, (storage, width))) in variant.inputs.iter().zip(&self.inputs).enumerate() {
             storage::write_input(&mut text, index, input.name, *storage, *width);
             let value = storage.value();
@@ -67,6 +73,12 @@ impl Kernel {
             let _ = writeln!(
                 text,
                 "fn {name}_pack(a: {one}, b: {one}, c: {one}, d: {one}) -> {four} {{ return {parts}; }}"
+            );
+            let lanes: Vec<String> = (0..4).map(|lane| value.lane("v", lane)).collect();
+            let _ = writeln!(
+                text,
+                "fn {name}_lanes(v: {four}) -> array<{one}, 4> {{ return array<{one}, 4>({}); }}",
+                lanes.join(", ")
             );
         }
         let mut binding = self.inputs.len();

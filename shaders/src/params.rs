@@ -42,4 +42,6 @@ macro_rules! params {
 pub(crate) use params;
 
 pub mod movement;
+pub mod norm;
 pub mod pointwise;
+pub mod reduce;

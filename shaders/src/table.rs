@@ -1,7 +1,7 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, movement, pointwise};
+use crate::params::{Field, Params, movement, norm, pointwise, reduce};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -75,6 +75,12 @@ const ANY: &[Storage] = &[
 ];
 const INDICES: &[Storage] = &[Storage::I64, Storage::I32];
 
+const WORDS: &[Storage] = &[Storage::F32, Storage::F16, Storage::I32, Storage::U32, Storage::I64];
+
+/// Layouts whose four values are a WGSL vector of numbers.
+const VECTORS: &[Storage] =
+    &[Storage::F32, Storage::F16, Storage::I32, Storage::U32, Storage::I8, Storage::U8];
+
 macro_rules! variants {
     ($($(#[$doc:meta])* $id:ident = $file:literal {
         inputs: [$($input:ident: $storages:expr),* $(,)?],
@@ -115,5 +121,85 @@ variants! {
         accumulator: Accumulator::Input(0),
         single: false,
         params: movement::StridedCopy,
+    }
+    /// A reduction of one dimension, an invocation to four outputs.
+    REDUCE = "reduce" {
+        inputs: [x: ANY],
+        knobs: [("PREPARE", 3), ("COMBINE", 2), ("COMPLETE", 3), ("VECTOR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: reduce::Reduce,
+    }
+    /// A reduction of one dimension, a workgroup to an output.
+    REDUCE_ROW = "reduce_row" {
+        inputs: [x: WORDS],
+        knobs: [("WORKGROUP", 256), ("PREPARE", 3), ("COMBINE", 2), ("COMPLETE", 3), ("VECTOR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: true,
+        params: reduce::Reduce,
+    }
+    /// Positions of extreme elements, an invocation to four lines.
+    ARGMAX = "argmax" {
+        inputs: [x: VECTORS],
+        knobs: [("SMALLEST", 1), ("LAST", 1), ("VECTOR", 1)],
+        accumulator: Accumulator::I64,
+        single: false,
+        params: reduce::Lines,
+    }
+    /// Positions of extreme elements, a workgroup to a line.
+    ARGMAX_ROW = "argmax_row" {
+        inputs: [x: VECTORS],
+        knobs: [("WORKGROUP", 256), ("SMALLEST", 1), ("LAST", 1)],
+        accumulator: Accumulator::I64,
+        single: true,
+        params: reduce::Lines,
+    }
+    /// Running sums, an invocation to a line or to four.
+    CUMSUM = "cumsum" {
+        inputs: [x: WORDS],
+        knobs: [("EXCLUSIVE", 1), ("REVERSE", 1), ("VECTOR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: reduce::Lines,
+    }
+    /// Softmax, an invocation to a line or to four.
+    SOFTMAX = "softmax" {
+        inputs: [x: FLOATS],
+        knobs: [("LOG", 1), ("VECTOR", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: reduce::Lines,
+    }
+    /// Softmax, a workgroup to a line.
+    SOFTMAX_ROW = "softmax_row" {
+        inputs: [x: FLOATS],
+        knobs: [("WORKGROUP", 256), ("LOG", 1), ("VECTOR", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: reduce::Lines,
+    }
+    /// Normalisation of lines, an invocation to a line or to four.
+    NORMALIZE = "normalize" {
+        inputs: [x: FLOATS],
+        knobs: [("STATISTIC", 2), ("VECTOR", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: norm::Normalize,
+    }
+    /// Normalisation of lines, a workgroup to a line.
+    NORMALIZE_ROW = "normalize_row" {
+        inputs: [x: FLOATS],
+        knobs: [("WORKGROUP", 256), ("STATISTIC", 2), ("VECTOR", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: norm::Normalize,
+    }
+    /// Local response normalisation across channels.
+    LRN = "lrn" {
+        inputs: [x: FLOATS],
+        knobs: [("VECTOR", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: norm::Lrn,
     }
 }
