@@ -1,0 +1,281 @@
+//! An open GPU: its queue, what it can do, and the pipelines compiled for it so far.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sardonyx_shaders::{Capabilities, Kernel, Source};
+
+use super::list::DeviceInfo;
+use crate::error::{Error, Result};
+
+/// Optional features that kernels and timing use.
+pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+}
+
+/// An open GPU.
+pub(crate) struct Gpu {
+    id: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    caps: Capabilities,
+    pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    layouts: Mutex<HashMap<(usize, usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    /// The first report of the device's loss or of an error outside any scope.
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    what: String,
+    lost: bool,
+}
+
+/// What kernels may use of an adapter or device.
+pub(super) fn capabilities(
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+    info: &wgpu::AdapterInfo,
+) -> Capabilities {
+    Capabilities {
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        grid_axis: limits.max_compute_workgroups_per_dimension,
+        binding_bytes: limits.max_storage_buffer_binding_size,
+        buffer_bytes: limits.max_buffer_size,
+        offset_alignment: limits
+            .min_storage_buffer_offset_alignment
+            .max(limits.min_uniform_buffer_offset_alignment),
+    }
+}
+
+/// Opens an adapter with every feature and limit that kernels can use.
+pub(super) fn open(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("sardonyx"),
+        required_features: adapter.features() & WANTED_FEATURES,
+        required_limits: adapter.limits(),
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    }))
+    .map_err(|error| Error::Device { device: info.id.clone(), what: error.to_string(), lost: false })?;
+    Ok(Gpu::new(info, device, queue, true))
+}
+
+impl Gpu {
+    /// Wraps an open device. With `own`, errors and the device's loss are recorded; a host keeps its own handlers.
+    pub(super) fn new(info: &DeviceInfo, device: wgpu::Device, queue: wgpu::Queue, own: bool) -> Gpu {
+        let fault: Arc<Mutex<Option<Fault>>> = Arc::default();
+        if own {
+            let record = |fault: &Mutex<Option<Fault>>, what: String, lost: bool| {
+                fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault { what, lost });
+            };
+            let errors = Arc::clone(&fault);
+            device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+                record(&errors, error.to_string(), false);
+            }));
+            let losses = Arc::clone(&fault);
+            device.set_device_lost_callback(move |reason, message| {
+                record(&losses, format!("lost ({reason:?}): {message}"), true);
+            });
+        }
+        let adapter = device.adapter_info();
+        Gpu {
+            id: info.id.clone(),
+            caps: capabilities(device.features(), &device.limits(), &adapter),
+            device,
+            queue,
+            pipelines: Mutex::default(),
+            layouts: Mutex::default(),
+            fault,
+        }
+    }
+
+    pub(crate) fn caps(&self) -> &Capabilities {
+        &self.caps
+    }
+
+    pub(crate) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub(crate) fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// The recorded fault, if any. The device's loss stays; other errors are reported once.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = fault.clone() else { return Ok(()) };
+        if !seen.lost {
+            *fault = None;
+        }
+        Err(Error::Device { device: self.id.clone(), what: seen.what, lost: seen.lost })
+    }
+
+    /// Runs `make` and turns every error that the device reports meanwhile into an error of ours.
+    pub(crate) fn scoped<T>(&self, make: impl FnOnce() -> T) -> Result<T> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make();
+        // Guards are popped in the reverse order of their making.
+        let errors = [
+            pollster::block_on(validation.pop()),
+            pollster::block_on(internal.pop()),
+            pollster::block_on(memory.pop()),
+        ];
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(error) => {
+                Err(Error::Device { device: self.id.clone(), what: error.to_string(), lost: false })
+            }
+        }
+    }
+
+    /// Waits until a submission has finished.
+    pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>, limit: Duration) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(limit) };
+        match self.device.poll(poll) {
+            Ok(_) => self.check(),
+            Err(wgpu::PollError::Timeout) => {
+                Err(Error::DeviceTimeout { device: self.id.clone(), seconds: limit.as_secs() })
+            }
+            Err(error) => {
+                Err(Error::Device { device: self.id.clone(), what: error.to_string(), lost: false })
+            }
+        }
+    }
+
+    /// The pipelines of `kernels`, compiled in parallel where they are new.
+    pub(crate) fn pipelines(&self, kernels: &[&Kernel]) -> Result<HashMap<Kernel, Arc<Pipeline>>> {
+        let mut ready = HashMap::new();
+        let mut missing: Vec<&Kernel> = Vec::new();
+        {
+            let known = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+            for kernel in kernels {
+                match known.get(*kernel) {
+                    Some(pipeline) => drop(ready.insert((*kernel).clone(), Arc::clone(pipeline))),
+                    None if missing.contains(kernel) => {}
+                    None => missing.push(kernel),
+                }
+            }
+        }
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(missing.len());
+        let compile_all = || {
+            let mut made = Vec::new();
+            while let Some(kernel) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                made.push(((*kernel).clone(), Arc::new(self.compile(kernel)?)));
+            }
+            Ok(made)
+        };
+        // naga and drivers recurse deeply: give them a roomy stack.
+        const STACK: usize = 16 << 20;
+        let results: Vec<Result<Vec<(Kernel, Arc<Pipeline>)>>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..workers)
+                .filter_map(|_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile_all).ok())
+                .collect();
+            handles
+                .into_iter()
+                .map(|handle| {
+                    handle.join().unwrap_or_else(|_| {
+                        Err(Error::Internal("a pipeline could not be compiled".to_owned()))
+                    })
+                })
+                .collect()
+        });
+        let mut known = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        for made in results {
+            for (kernel, pipeline) in made? {
+                known.insert(kernel.clone(), Arc::clone(&pipeline));
+                ready.insert(kernel, pipeline);
+            }
+        }
+        Ok(ready)
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Result<Pipeline> {
+        let source = kernel.source();
+        let name = kernel.variant.name;
+        let (layout, pipeline_layout) = self.layout(&source)?;
+        let pipeline = self.scoped(|| {
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(name),
+                source: wgpu::ShaderSource::Wgsl(source.wgsl.into()),
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Kernels write workgroup memory before they read it.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            })
+        })?;
+        Ok(Pipeline { pipeline, layout })
+    }
+
+    /// The layout of group 0: reads, writes, uniforms.
+    fn layout(&self, source: &Source) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
+        let key = (source.reads, source.writes, source.uniforms);
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = layouts.get(&key) {
+            return Ok(layout.clone());
+        }
+        let kind = |index: usize| match index {
+            i if i < key.0 => wgpu::BufferBindingType::Storage { read_only: true },
+            i if i < key.0 + key.1 => wgpu::BufferBindingType::Storage { read_only: false },
+            _ => wgpu::BufferBindingType::Uniform,
+        };
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..key.0 + key.1 + key.2)
+            .map(|index| wgpu::BindGroupLayoutEntry {
+                binding: index as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: kind(index),
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let made = self.scoped(|| {
+            let group = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            (group, pipeline)
+        })?;
+        layouts.insert(key, made.clone());
+        Ok(made)
+    }
+}
+
+impl Gpu {
+    /// An error of this device that is not its loss.
+    pub(crate) fn fault(&self, what: String) -> Error {
+        Error::Device { device: self.id.clone(), what, lost: false }
+    }
+}

@@ -1,0 +1,110 @@
+//! Devices: what this machine can run models on.
+
+mod gpu;
+mod list;
+mod select;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use gpu::Gpu;
+pub use list::{DeviceInfo, DeviceKind};
+use sardonyx_shaders::Capabilities;
+pub use select::Select;
+
+use crate::error::Result;
+
+/// A device to run on: a GPU through wgpu, or the CPU. Cheap to clone; clones share pipelines.
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    info: DeviceInfo,
+    /// `None` for the CPU.
+    gpu: Option<Gpu>,
+}
+
+impl Device {
+    /// Every device of this machine: the GPUs that wgpu finds, real ones first, then the CPU.
+    pub fn list() -> Vec<DeviceInfo> {
+        list::all().into_iter().map(|found| found.info).collect()
+    }
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// When nothing matches, or the driver refuses.
+    pub fn open(select: Select<'_>) -> Result<Device> {
+        let found = list::all();
+        let chosen = select.choose(&found)?;
+        Device::from_found(chosen)
+    }
+
+    /// The CPU.
+    pub fn cpu() -> Device {
+        Device { inner: Arc::new(Inner { info: DeviceInfo::cpu(), gpu: None }) }
+    }
+
+    /// A host's own wgpu device, shared with its renderer. Ask for features and limits with
+    /// [`Device::required_features`] and [`Device::required_limits`] when making it; with fewer, fewer kernels fit.
+    ///
+    /// The engine installs no error or device-lost handler on a host's device.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Device {
+        let info = DeviceInfo::from_adapter(adapter, 0);
+        let gpu = Gpu::new(&info, device, queue, false);
+        Device { inner: Arc::new(Inner { info, gpu: Some(gpu) }) }
+    }
+
+    /// Features that kernels can use, of those the adapter has.
+    pub fn required_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+        adapter.features() & gpu::WANTED_FEATURES
+    }
+
+    /// Limits that let every kernel of ours run which the adapter can run.
+    pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+        adapter.limits()
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.inner.info
+    }
+
+    /// What its kernels may use; `None` for the CPU.
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        self.inner.gpu.as_ref().map(Gpu::caps)
+    }
+
+    /// The wgpu device and queue; `None` for the CPU.
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        self.inner.gpu.as_ref().map(|gpu| (gpu.device(), gpu.queue()))
+    }
+
+    /// Frees what finished work has left over. For hosts that run rarely and keep the device.
+    pub fn poll(&self) {
+        if let Some(gpu) = &self.inner.gpu {
+            // Nothing is waited for, so there is no outcome to report.
+            let _ = gpu.device().poll(wgpu::PollType::Poll);
+        }
+    }
+
+    pub(crate) fn gpu(&self) -> Option<&Gpu> {
+        self.inner.gpu.as_ref()
+    }
+
+    fn from_found(found: &list::Found) -> Result<Device> {
+        let gpu = match &found.adapter {
+            Some(adapter) => Some(gpu::open(&found.info, adapter)?),
+            None => None,
+        };
+        Ok(Device { inner: Arc::new(Inner { info: found.info.clone(), gpu }) })
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({} \"{}\")", self.inner.info.id, self.inner.info.name)
+    }
+}

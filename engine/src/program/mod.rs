@@ -1,0 +1,106 @@
+//! A program: a plan bound to a device, ready to run again and again.
+//!
+//! [`place`] decides where each step runs, [`build`] orders the steps into phases, gives every value memory and makes
+//! buffers and pipelines, [`run`] replays.
+
+mod build;
+mod place;
+mod resources;
+mod run;
+mod schedule;
+mod slots;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub(crate) use build::{Settings, build};
+pub(crate) use run::Context;
+use sardonyx_ops::expr::Expr;
+use sardonyx_ops::ir::graph::ValueId;
+use sardonyx_ops::plan::PlanValue;
+use sardonyx_ops::{CpuKernel, Operator};
+use sardonyx_shaders::storage::Storage;
+
+use crate::device::Pipeline;
+use crate::memory::MemoryPlan;
+use crate::placement::Placement;
+
+/// A plan bound to a device.
+pub(crate) struct Program {
+    /// Facts about each value.
+    pub(crate) values: Vec<PlanValue>,
+    /// Values given by the caller.
+    pub(crate) inputs: Vec<ValueId>,
+    /// Values wanted by the caller.
+    pub(crate) outputs: Vec<ValueId>,
+    /// For each value, the one whose memory it shares: itself, or the source of a view.
+    roots: Vec<ValueId>,
+    /// Where each root lies on the host.
+    host: Vec<Option<HostPlace>>,
+    /// Where each root lies on the device.
+    device: Vec<Option<DevicePlace>>,
+    phases: Vec<Phase>,
+    dispatches: Vec<ReadyDispatch>,
+    cpu: Vec<CpuStep>,
+    host_slots: Vec<u64>,
+    device_slots: Vec<u64>,
+    weights: Vec<wgpu::Buffer>,
+    params: Option<wgpu::Buffer>,
+    staging_bytes: u64,
+    scratch_bytes: usize,
+    pub(crate) placement: Placement,
+    pub(crate) memory: MemoryPlan,
+}
+
+/// Work between two waits: values go up, kernels run, values come down, CPU steps run.
+#[derive(Default)]
+struct Phase {
+    uploads: Vec<ValueId>,
+    dispatches: Range<usize>,
+    /// Values and their offsets in the staging buffer.
+    downloads: Vec<(ValueId, u64)>,
+    cpu: Range<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HostPlace {
+    /// What the caller gives as this input.
+    Input(usize),
+    /// The value's constant.
+    Constant,
+    /// A slot of the context.
+    Slot(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct DevicePlace {
+    buffer: BufferPlace,
+    storage: Storage,
+}
+
+/// A range of a buffer on the device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum BufferPlace {
+    /// A slot of the context, from its start.
+    Slot { slot: usize, bytes: u64 },
+    /// A part of a weights buffer.
+    Weights { buffer: usize, offset: u64, bytes: u64 },
+}
+
+struct ReadyDispatch {
+    pipeline: Arc<Pipeline>,
+    bindings: Vec<BufferPlace>,
+    /// Offset and size in the parameter buffer: the kernel's own, and its operands'.
+    params: Vec<(u64, u64)>,
+    grid: [u32; 3],
+}
+
+struct CpuStep {
+    op: Arc<dyn Operator>,
+    node: Arc<str>,
+    /// `None` runs the reference.
+    kernel: Option<Box<dyn CpuKernel>>,
+    inputs: Vec<Option<ValueId>>,
+    outputs: Vec<Option<ValueId>>,
+    epilogue: Option<(Expr, Vec<ValueId>)>,
+}

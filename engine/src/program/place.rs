@@ -1,0 +1,184 @@
+//! Where each step runs: on the device if a kernel fits, else on the CPU with the reasons recorded.
+
+use std::sync::Arc;
+
+use sardonyx_ops::dispatch::Candidate;
+use sardonyx_ops::expr::{Expr, ExprNode};
+use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
+use sardonyx_ops::pointwise::Pointwise;
+use sardonyx_ops::problem::{Epilogue, Operand, Problem, storage_of};
+use sardonyx_ops::ir::graph::ValueId;
+use sardonyx_ops::{DType, Role};
+use sardonyx_shaders::Capabilities;
+use sardonyx_shaders::storage::Storage;
+
+use crate::session::Precision;
+use crate::transfer::buffer_bytes;
+
+/// How tensors of each type lie on a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layouts {
+    pub(super) f16: bool,
+    pub(super) precision: Precision,
+}
+
+impl Layouts {
+    pub(super) fn storage(&self, dtype: DType) -> Option<Storage> {
+        match (self.precision, dtype) {
+            (Precision::F16, DType::F32) if self.f16 => Some(Storage::F16),
+            (Precision::F32, DType::F16 | DType::BF16) => Some(Storage::F32),
+            _ => storage_of(dtype, self.f16),
+        }
+    }
+}
+
+/// A step with its place.
+pub(super) enum Placed {
+    View,
+    Device(Candidate),
+    Cpu { reason: String },
+}
+
+/// The problem of a step. `storage` says how each type lies on the device.
+pub(super) fn problem<'a>(
+    values: &'a [PlanValue],
+    step: &'a PlanStep,
+    operands: &'a [Operand<'a>],
+    storage: &dyn Fn(DType) -> Option<Storage>,
+) -> Problem<'a> {
+    let operand = |id: &ValueId| self::operand(values, *id, storage);
+    Problem {
+        inputs: step.inputs.iter().map(|input| input.as_ref().map(operand)).collect(),
+        outputs: step.outputs.iter().flatten().map(operand).collect(),
+        epilogue: step.epilogue.as_ref().map(|epilogue| Epilogue { expr: &epilogue.expr, operands }),
+    }
+}
+
+/// The operands of a step's epilogue.
+pub(super) fn epilogue_operands<'a>(
+    values: &'a [PlanValue],
+    step: &PlanStep,
+    storage: &dyn Fn(DType) -> Option<Storage>,
+) -> Vec<Operand<'a>> {
+    let ids = step.epilogue.iter().flat_map(|epilogue| &epilogue.operands);
+    ids.map(|&id| operand(values, id, storage)).collect()
+}
+
+fn operand<'a>(
+    values: &'a [PlanValue],
+    id: ValueId,
+    storage: &dyn Fn(DType) -> Option<Storage>,
+) -> Operand<'a> {
+    let value = &values[id.0];
+    Operand {
+        dtype: value.dtype,
+        dims: &value.dims,
+        value: value.constant.as_ref(),
+        storage: storage(value.dtype),
+    }
+}
+
+/// Places every step of a plan. Steps whose epilogue fits no kernel are split in two. `caps` is `None` on the CPU.
+pub(super) fn place(plan: &mut Plan, caps: Option<&Capabilities>, layouts: Layouts) -> Vec<Placed> {
+    let mut placed = Vec::with_capacity(plan.steps.len());
+    let mut index = 0;
+    while index < plan.steps.len() {
+        let fused = plan.steps[index].epilogue.is_some();
+        let place = match caps {
+            Some(caps) => match lower(plan, index, caps, layouts) {
+                Ok(place) => place,
+                Err(reason) if fused => {
+                    let without = PlanStep { epilogue: None, ..plan.steps[index].clone() };
+                    let with = std::mem::replace(&mut plan.steps[index], without);
+                    let alone = lower(plan, index, caps, layouts);
+                    plan.steps[index] = with;
+                    match alone {
+                        Ok(_) => {
+                            split(plan, index);
+                            continue;
+                        }
+                        Err(_) => Placed::Cpu { reason },
+                    }
+                }
+                Err(reason) => Placed::Cpu { reason },
+            },
+            None if plan.steps[index].op.role() == Role::View => Placed::View,
+            None => Placed::Cpu { reason: String::new() },
+        };
+        let output = plan.steps[index].outputs.first().copied().flatten();
+        let f32 = output.is_some_and(|id| plan.values[id.0].dtype == DType::F32);
+        if matches!(place, Placed::Cpu { .. }) && fused && !f32 {
+            // CPU epilogues work on f32 only.
+            split(plan, index);
+            continue;
+        }
+        placed.push(place);
+        index += 1;
+    }
+    placed
+}
+
+/// The best candidate of a step on a device, or every reason against it.
+fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Result<Placed, String> {
+    let step = &plan.steps[index];
+    if step.op.role() == Role::View {
+        return Ok(Placed::View);
+    }
+    let storage = |dtype| layouts.storage(dtype);
+    let operands = epilogue_operands(&plan.values, step, &storage);
+    let problem = problem(&plan.values, step, &operands, &storage);
+    for operand in problem.inputs.iter().flatten().chain(&problem.outputs) {
+        let bytes = operand.storage.map_or(0, |storage| buffer_bytes(storage, operand.len()));
+        let most = caps.binding_bytes.min(caps.buffer_bytes);
+        if bytes > most {
+            return Err(format!("a tensor of {bytes} bytes is beyond the device's binding limit of {most}"));
+        }
+    }
+    if problem.outputs.iter().all(Operand::is_empty) {
+        return Ok(Placed::Device(Candidate::default()));
+    }
+    let lowering = step.op.lower(&problem, caps);
+    let mut reasons: Vec<String> =
+        lowering.refused.iter().map(|refusal| format!("{}: {}", refusal.kernel, refusal.reason)).collect();
+    for candidate in lowering.candidates {
+        let most = caps.storage_buffers as usize;
+        match candidate.dispatches.iter().find(|d| d.reads.len() + d.writes.len() > most) {
+            None => return Ok(Placed::Device(candidate)),
+            Some(dispatch) => reasons.push(format!(
+                "{}: it binds {} tensors, the device {most}",
+                dispatch.kernel.variant.name,
+                dispatch.reads.len() + dispatch.writes.len()
+            )),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+/// Makes two steps of one: the anchor, and its epilogue as a pointwise step.
+fn split(plan: &mut Plan, index: usize) {
+    let Some(epilogue) = plan.steps[index].epilogue.take() else { return };
+    let step = &mut plan.steps[index];
+    let Some(Some(result)) = step.outputs.first().copied() else { return };
+    let between = ValueId(plan.values.len());
+    let value = &plan.values[result.0];
+    plan.values.push(PlanValue { name: Arc::from(format!("{}.anchor", value.name)), constant: None, ..value.clone() });
+    step.outputs[0] = Some(between);
+    let (anchor, rest) = step.nodes.split_at(1.min(step.nodes.len()));
+    let (anchor, rest) = (anchor.to_vec(), rest.to_vec());
+    step.nodes = anchor;
+    let nodes = epilogue.expr.nodes.iter().map(|node| match node {
+        ExprNode::Accumulator => ExprNode::Operand(0),
+        ExprNode::Operand(operand) => ExprNode::Operand(operand + 1),
+        other => other.clone(),
+    });
+    let expr = Expr { nodes: nodes.collect(), results: epilogue.expr.results.clone() };
+    let inputs = std::iter::once(between).chain(epilogue.operands).map(Some).collect();
+    let pointwise = PlanStep {
+        op: Arc::new(Pointwise { name: "Pointwise", expr }),
+        inputs,
+        outputs: vec![Some(result)],
+        epilogue: None,
+        nodes: rest,
+    };
+    plan.steps.insert(index + 1, pointwise);
+}
