@@ -166,7 +166,7 @@ impl Error {
     /// What to try next.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Error::Model(error) => return error.hint(),
+            Error::Model(error) => return error.hint().map(str::to_owned),
             Error::Unsupported { .. } => "allow the CPU for it: Fallback::Allow, --fallback allow".to_owned(),
             Error::InputShape { .. } => "give a tensor of the model's dimensions".to_owned(),
             Error::InputType { expected, .. } => format!("convert the data to {expected}"),

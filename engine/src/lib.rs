@@ -18,6 +18,6 @@ pub use memory::MemoryPlan;
 pub use placement::{Place, PlacedStep, Placement};
 pub use sardonyx_ops::{DType, Element, Tensor};
 pub use sardonyx_shaders::Capabilities;
-pub use session::{Fallback, Precision};
+pub use session::{Fallback, PlanSession, Precision};
 pub use values::{Inputs, Outputs};
 pub use wgpu;

@@ -18,7 +18,10 @@ pub(crate) fn buffer_bytes(storage: Storage, len: usize) -> u64 {
 
 /// The device's bytes of a tensor, a multiple of four long.
 pub(crate) fn to_device<'a>(view: &View<'a>, storage: Storage) -> Cow<'a, [u8]> {
-    fn convert<A: bytemuck::AnyBitPattern, B: bytemuck::NoUninit>(bytes: &[u8], f: impl Fn(A) -> B) -> Vec<u8> {
+    fn convert<A: bytemuck::AnyBitPattern, B: bytemuck::NoUninit>(
+        bytes: &[u8],
+        f: impl Fn(A) -> B,
+    ) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() / size_of::<A>() * size_of::<B>() + 4);
         for element in bytes.chunks_exact(size_of::<A>()) {
             out.extend_from_slice(bytemuck::bytes_of(&f(bytemuck::pod_read_unaligned(element))));
@@ -28,9 +31,9 @@ pub(crate) fn to_device<'a>(view: &View<'a>, storage: Storage) -> Cow<'a, [u8]> 
     let bytes = view.bytes;
     let mut device = match (view.dtype, storage) {
         // Weights beyond the range of f16 are masks such as -1e38: the largest finite value serves, infinity would not.
-        (DType::F32, Storage::F16) => {
-            Cow::Owned(convert(bytes, |x: f32| f16::from_f32(if x.is_finite() { x.clamp(-65504.0, 65504.0) } else { x })))
-        }
+        (DType::F32, Storage::F16) => Cow::Owned(convert(bytes, |x: f32| {
+            f16::from_f32(if x.is_finite() { x.clamp(-65504.0, 65504.0) } else { x })
+        })),
         (DType::F16, Storage::F32) => Cow::Owned(convert(bytes, |x: f16| x.to_f32())),
         (DType::BF16, Storage::F32) => Cow::Owned(convert(bytes, |x: bf16| x.to_f32())),
         (DType::BF16, Storage::F16) => Cow::Owned(convert(bytes, |x: bf16| f16::from_f32(x.to_f32()))),
@@ -47,7 +50,11 @@ pub(crate) fn to_device<'a>(view: &View<'a>, storage: Storage) -> Cow<'a, [u8]> 
 
 /// Fills a tensor's bytes from the device's.
 pub(crate) fn from_device(device: &[u8], storage: Storage, dtype: DType, out: &mut [u8]) {
-    fn convert<A: bytemuck::AnyBitPattern, B: bytemuck::NoUninit>(device: &[u8], out: &mut [u8], f: impl Fn(A) -> B) {
+    fn convert<A: bytemuck::AnyBitPattern, B: bytemuck::NoUninit>(
+        device: &[u8],
+        out: &mut [u8],
+        f: impl Fn(A) -> B,
+    ) {
         for (to, from) in out.chunks_exact_mut(size_of::<B>()).zip(device.chunks_exact(size_of::<A>())) {
             to.copy_from_slice(bytemuck::bytes_of(&f(bytemuck::pod_read_unaligned(from))));
         }

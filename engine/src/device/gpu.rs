@@ -10,9 +10,8 @@ use super::list::DeviceInfo;
 use crate::error::{Error, Result};
 
 /// Optional features that kernels and timing use.
-pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
-    .union(wgpu::Features::SUBGROUP)
-    .union(wgpu::Features::TIMESTAMP_QUERY);
+pub(super) const WANTED_FEATURES: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -71,7 +70,11 @@ pub(super) fn open(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     }))
-    .map_err(|error| Error::Device { device: info.id.clone(), what: error.to_string(), lost: false })?;
+    .map_err(|error| Error::Device {
+        device: info.id.clone(),
+        what: error.to_string(),
+        lost: false,
+    })?;
     Ok(Gpu::new(info, device, queue, true))
 }
 
@@ -175,7 +178,8 @@ impl Gpu {
             }
         }
         let next = std::sync::atomic::AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(missing.len());
+        let workers =
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(missing.len());
         let compile_all = || {
             let mut made = Vec::new();
             while let Some(kernel) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
@@ -187,7 +191,9 @@ impl Gpu {
         const STACK: usize = 16 << 20;
         let results: Vec<Result<Vec<(Kernel, Arc<Pipeline>)>>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..workers)
-                .filter_map(|_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile_all).ok())
+                .filter_map(|_| {
+                    std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile_all).ok()
+                })
                 .collect();
             handles
                 .into_iter()
@@ -258,9 +264,10 @@ impl Gpu {
             })
             .collect();
         let made = self.scoped(|| {
-            let group = self
-                .device
-                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
             let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: None,
                 bind_group_layouts: &[Some(&group)],

@@ -133,7 +133,9 @@ pub(super) fn all() -> Vec<Found> {
     let mut counts = std::collections::HashMap::new();
     let mut found: Vec<Found> = adapters
         .into_iter()
-        .filter(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+        .filter(|adapter| {
+            adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+        })
         .map(|adapter| {
             let number = counts.entry(adapter.get_info().backend).or_insert(0usize);
             let info = DeviceInfo::from_adapter(&adapter, *number);

@@ -7,7 +7,7 @@ mod select;
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use gpu::Gpu;
+pub(crate) use gpu::{Gpu, Pipeline};
 pub use list::{DeviceInfo, DeviceKind};
 use sardonyx_shaders::Capabilities;
 pub use select::Select;

@@ -42,8 +42,10 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
     let limit = caps.map_or(u64::MAX, |caps| caps.binding_bytes.min(caps.buffer_bytes));
     let host = slots::assign(schedule.host, u64::MAX);
     let on_device = slots::assign(schedule.device, limit);
+    align_constants(&mut plan, &schedule.batches, &roots);
     let cpu = cpu_steps(&plan, &schedule.batches)?;
-    let scratch_bytes = cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
+    let scratch_bytes =
+        cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
 
     let pending = resources::plan(&plan, &placed, &schedule.batches, &roots, &on_device.place, layouts, caps);
     let memory = MemoryPlan {
@@ -139,6 +141,17 @@ fn check_budget(plan: &Plan, settings: Settings, memory: &MemoryPlan) -> Result<
     Err(Error::Memory { what: format!("this model (largest tensors: {})", names.join(", ")), asked, allowed })
 }
 
+/// Constants that CPU steps read are aligned for their element type; in a mapped file they lie anywhere.
+fn align_constants(plan: &mut Plan, batches: &[Batch], roots: &[ValueId]) {
+    for &step in batches.iter().flat_map(|batch| &batch.cpu) {
+        let reads: Vec<ValueId> = plan.steps[step].reads().map(|id| roots[id.0]).collect();
+        for id in reads {
+            let constant = &mut plan.values[id.0].constant;
+            *constant = constant.take().map(sardonyx_ops::Tensor::aligned);
+        }
+    }
+}
+
 /// Kernels of the steps that run on the CPU, prepared for their sizes.
 fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
     let storage = |_: DType| None;
@@ -185,9 +198,5 @@ fn placement(
     };
     let ordered = batches.iter().flat_map(|batch| batch.device.iter().chain(&batch.cpu)).copied();
     let views = (0..placed.len()).filter(|&index| matches!(placed[index], Placed::View));
-    Placement {
-        steps: ordered.chain(views).map(report).collect(),
-        dispatches,
-        gpu: device.gpu().is_some(),
-    }
+    Placement { steps: ordered.chain(views).map(report).collect(), dispatches, gpu: device.gpu().is_some() }
 }

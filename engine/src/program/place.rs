@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use sardonyx_ops::dispatch::Candidate;
 use sardonyx_ops::expr::{Expr, ExprNode};
+use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
 use sardonyx_ops::pointwise::Pointwise;
 use sardonyx_ops::problem::{Epilogue, Operand, Problem, storage_of};
-use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::{DType, Role};
 use sardonyx_shaders::Capabilities;
 use sardonyx_shaders::storage::Storage;
@@ -46,10 +46,10 @@ pub(super) fn problem<'a>(
     operands: &'a [Operand<'a>],
     storage: &dyn Fn(DType) -> Option<Storage>,
 ) -> Problem<'a> {
-    let operand = |id: &ValueId| self::operand(values, *id, storage);
+    let of = |id: &ValueId| operand(values, *id, storage);
     Problem {
-        inputs: step.inputs.iter().map(|input| input.as_ref().map(operand)).collect(),
-        outputs: step.outputs.iter().flatten().map(operand).collect(),
+        inputs: step.inputs.iter().map(|input| input.as_ref().map(of)).collect(),
+        outputs: step.outputs.iter().flatten().map(of).collect(),
         epilogue: step.epilogue.as_ref().map(|epilogue| Epilogue { expr: &epilogue.expr, operands }),
     }
 }
@@ -161,7 +161,11 @@ fn split(plan: &mut Plan, index: usize) {
     let Some(Some(result)) = step.outputs.first().copied() else { return };
     let between = ValueId(plan.values.len());
     let value = &plan.values[result.0];
-    plan.values.push(PlanValue { name: Arc::from(format!("{}.anchor", value.name)), constant: None, ..value.clone() });
+    plan.values.push(PlanValue {
+        name: Arc::from(format!("{}.anchor", value.name)),
+        constant: None,
+        ..value.clone()
+    });
     step.outputs[0] = Some(between);
     let (anchor, rest) = step.nodes.split_at(1.min(step.nodes.len()));
     let (anchor, rest) = (anchor.to_vec(), rest.to_vec());

@@ -90,22 +90,21 @@ pub(super) fn plan<'a>(
                 let slot = *slots.get(&DeviceKey::Value(root))?;
                 Some(Bound::Slot { slot, bytes: buffer_bytes(storage, value.dims.iter().product()) })
             };
-            let bindings = dispatch.reads.iter().chain(&dispatch.writes).filter_map(|binding| match *binding {
-                Binding::Input(i) => value(step.inputs.get(i).copied().flatten()?, &mut pending),
-                Binding::Operand(i) => value(*step.epilogue.as_ref()?.operands.get(i)?, &mut pending),
-                Binding::Output(i) => {
-                    value(step.outputs.iter().flatten().nth(i).copied()?, &mut pending)
-                }
-                Binding::Packed(i) => {
-                    let (tensor, storage) = candidate.packed.get(i)?;
-                    Some(pending.weight(WeightKey::Packed(index, i), tensor, *storage))
-                }
-                Binding::Scratch(i) => {
-                    let scratch = candidate.scratch.get(i)?;
-                    let slot = *slots.get(&DeviceKey::Scratch(index, i))?;
-                    Some(Bound::Slot { slot, bytes: buffer_bytes(scratch.storage, scratch.len) })
-                }
-            });
+            let bindings =
+                dispatch.reads.iter().chain(&dispatch.writes).filter_map(|binding| match *binding {
+                    Binding::Input(i) => value(step.inputs.get(i).copied().flatten()?, &mut pending),
+                    Binding::Operand(i) => value(*step.epilogue.as_ref()?.operands.get(i)?, &mut pending),
+                    Binding::Output(i) => value(step.outputs.iter().flatten().nth(i).copied()?, &mut pending),
+                    Binding::Packed(i) => {
+                        let (tensor, storage) = candidate.packed.get(i)?;
+                        Some(pending.weight(WeightKey::Packed(index, i), tensor, *storage))
+                    }
+                    Binding::Scratch(i) => {
+                        let scratch = candidate.scratch.get(i)?;
+                        let slot = *slots.get(&DeviceKey::Scratch(index, i))?;
+                        Some(Bound::Slot { slot, bytes: buffer_bytes(scratch.storage, scratch.len) })
+                    }
+                });
             let bindings: Vec<Bound> = bindings.collect();
             let mut params = vec![pending.param(&dispatch.params, alignment)];
             if !dispatch.operands.is_empty() {

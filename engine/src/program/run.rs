@@ -52,6 +52,22 @@ fn lines(bytes: u64) -> Result<Vec<Line>> {
     Ok(all)
 }
 
+impl Context {
+    /// Overwrites all memory with `0xFF`.
+    pub(crate) fn poison(&mut self, device: &Device) -> Result<()> {
+        for lines in self.host.iter_mut().chain([&mut self.scratch]) {
+            lines.fill(Line([0xFF; 64]));
+        }
+        let Some(gpu) = device.gpu() else { return Ok(()) };
+        for buffer in &self.device {
+            let size = usize::try_from(buffer.size()).unwrap_or(0);
+            gpu.queue().write_buffer(buffer, 0, &vec![0xFF; size]);
+        }
+        gpu.queue().submit(None);
+        gpu.check()
+    }
+}
+
 impl Program {
     /// Makes the memory for one run at a time.
     pub(crate) fn context(&self, device: &Device) -> Result<Context> {
@@ -151,9 +167,10 @@ impl Program {
                 let view = self.view(id, &context.host, inputs);
                 let tensor = match self.host[self.roots[id.0].0] {
                     Some(HostPlace::Input(index)) => inputs[index].reshaped(&value.dims).ok(),
-                    Some(HostPlace::Constant) => {
-                        self.values[self.roots[id.0].0].constant.as_ref().and_then(|c| c.reshaped(&value.dims).ok())
-                    }
+                    Some(HostPlace::Constant) => self.values[self.roots[id.0].0]
+                        .constant
+                        .as_ref()
+                        .and_then(|c| c.reshaped(&value.dims).ok()),
                     _ => view.map(|view| view.to_tensor()),
                 };
                 tensor.ok_or_else(|| Error::Internal(format!("output \"{}\" was not computed", value.name)))
@@ -176,7 +193,8 @@ impl Program {
         }
         let start = std::time::Instant::now();
         for &id in &phase.uploads {
-            let place = self.device[id.0].ok_or_else(|| Error::Internal("an upload without place".to_owned()))?;
+            let place =
+                self.device[id.0].ok_or_else(|| Error::Internal("an upload without place".to_owned()))?;
             let BufferPlace::Slot { slot, .. } = place.buffer else { continue };
             if let Some(view) = self.view(id, &context.host, inputs)
                 && !view.is_empty()
@@ -186,10 +204,11 @@ impl Program {
         }
         stages.upload += start.elapsed();
         let start = std::time::Instant::now();
-        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        let mut encoder =
+            gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         if !phase.dispatches.is_empty() {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+            let mut pass = encoder
+                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
             for index in phase.dispatches.clone() {
                 let dispatch = &self.dispatches[index];
                 pass.set_pipeline(&dispatch.pipeline.pipeline);
@@ -236,7 +255,9 @@ impl Program {
             return Err(gpu.fault(error.unwrap_or_else(|| "the read-back buffer was not mapped".to_owned())));
         }
         for &(id, offset) in &phase.downloads {
-            let (Some(place), Some(HostPlace::Slot(slot))) = (self.device[id.0], self.host[id.0]) else { continue };
+            let (Some(place), Some(HostPlace::Slot(slot))) = (self.device[id.0], self.host[id.0]) else {
+                continue;
+            };
             let BufferPlace::Slot { bytes, .. } = place.buffer else { continue };
             let range = staging
                 .get_mapped_range(offset..offset + bytes)
@@ -328,7 +349,12 @@ impl Program {
         }
         let scratch: &mut [u8] = bytemuck::cast_slice_mut(scratch);
         let scratch = &mut scratch[..kernel.scratch()];
-        kernel.run(&mut CpuRun { inputs: &views, outputs: &mut outputs, scratch, finish: finish.as_ref() })?;
+        kernel.run(&mut CpuRun {
+            inputs: &views,
+            outputs: &mut outputs,
+            scratch,
+            finish: finish.as_ref(),
+        })?;
         if kernel.finishes() {
             return Ok(());
         }

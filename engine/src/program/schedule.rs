@@ -62,7 +62,9 @@ impl<K: Copy + Eq + Hash + Ord> Spans<K> {
 pub(super) fn roots(plan: &Plan, placed: &[Placed]) -> Vec<ValueId> {
     let mut roots: Vec<ValueId> = (0..plan.values.len()).map(ValueId).collect();
     for (step, placed) in plan.steps.iter().zip(placed) {
-        if let (Placed::View, Some(Some(from)), Some(Some(to))) = (placed, step.inputs.first(), step.outputs.first()) {
+        if let (Placed::View, Some(Some(from)), Some(Some(to))) =
+            (placed, step.inputs.first(), step.outputs.first())
+        {
             roots[to.0] = roots[from.0];
         }
     }
