@@ -3,6 +3,7 @@
 
 pub mod broadcast;
 pub mod build;
+pub mod cpu;
 pub mod dispatch;
 pub mod error;
 pub mod expr;

@@ -1,0 +1,3 @@
+//! What CPU kernels of several families share.
+
+pub mod math;
