@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::error::OpError;
 use crate::expr::Expr;
-use crate::expr::eval::{Evaluation, Lanes, TILE};
+use crate::expr::eval::{Evaluation, Lanes, TILE, Workspace};
 use crate::ir::dtype::DType;
 use crate::ir::view::{View, ViewMut};
 
@@ -12,6 +12,12 @@ use crate::ir::view::{View, ViewMut};
 pub struct Finish<'a> {
     evaluation: Evaluation<'a>,
     operands: Vec<View<'a>>,
+}
+
+/// The tiles that an epilogue's steps go through on one thread.
+pub struct FinishWorkspace {
+    tiles: Workspace,
+    accumulator: Lanes,
 }
 
 impl<'a> Finish<'a> {
@@ -30,21 +36,42 @@ impl<'a> Finish<'a> {
         Ok(Finish { evaluation, operands })
     }
 
+    /// Working memory for one thread.
+    ///
+    /// # Errors
+    /// When a type does not take part in expressions.
+    pub fn workspace(&self) -> Result<FinishWorkspace, OpError> {
+        let tiles = self.evaluation.workspace()?;
+        Ok(FinishWorkspace { tiles, accumulator: Lanes::F32(Vec::with_capacity(TILE)) })
+    }
+
     /// Passes the f32 results from flat output index `start` on through the expression, in place.
     ///
     /// # Errors
     /// When a type does not take part in expressions.
     pub fn apply(&self, results: &mut [f32], start: usize) -> Result<(), OpError> {
-        let mut workspace = self.evaluation.workspace()?;
-        let mut accumulator = Lanes::F32(Vec::with_capacity(TILE));
+        self.apply_with(&mut self.workspace()?, results, start)
+    }
+
+    /// The same in working memory that is used again.
+    ///
+    /// # Errors
+    /// When a type does not take part in expressions.
+    pub fn apply_with(
+        &self,
+        workspace: &mut FinishWorkspace,
+        results: &mut [f32],
+        start: usize,
+    ) -> Result<(), OpError> {
+        let FinishWorkspace { tiles, accumulator } = workspace;
         for (index, chunk) in results.chunks_mut(TILE).enumerate() {
-            if let Lanes::F32(lanes) = &mut accumulator {
+            if let Lanes::F32(lanes) = accumulator {
                 lanes.clear();
                 lanes.extend_from_slice(chunk);
             }
             let at = start + index * TILE;
-            self.evaluation.tile(&mut workspace, &self.operands, Some(&accumulator), at, chunk.len());
-            if let Lanes::F32(lanes) = self.evaluation.result(&workspace, 0) {
+            self.evaluation.tile(tiles, &self.operands, Some(accumulator), at, chunk.len());
+            if let Lanes::F32(lanes) = self.evaluation.result(tiles, 0) {
                 chunk.copy_from_slice(lanes);
             }
         }

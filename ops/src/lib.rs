@@ -9,6 +9,7 @@ pub mod error;
 pub mod expr;
 pub mod finish;
 pub mod ir;
+pub mod matmul;
 pub mod operator;
 pub mod plan;
 pub mod pointwise;

@@ -1,0 +1,18 @@
+//! Matrix products.
+
+mod cpu;
+pub mod gemm;
+#[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
+pub mod matmul;
+pub(crate) mod product;
+mod reference;
+pub(crate) mod terms;
+
+use crate::build::OperatorRow;
+
+/// The operators of this family.
+pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "MatMul", since: 1, build: matmul::build },
+    OperatorRow { domain: "", name: "Gemm", since: 6, build: gemm::build },
+    OperatorRow { domain: "com.microsoft", name: "FusedMatMul", since: 1, build: matmul::build_fused },
+];
