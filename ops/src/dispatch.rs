@@ -1,6 +1,6 @@
 //! Lowering: from a problem to ready dispatches, as plain data.
 
-use sardonyx_shaders::expression::{self, Expression, OperandParams};
+use sardonyx_shaders::expression::{self, Expression, OperandParams, Step};
 use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::{Capabilities, Kernel};
 
@@ -194,6 +194,56 @@ impl Ending {
         self.expression.operands.push(expression::Operand { storage, width, pattern });
         self.operands.push(params);
         self.reads.push(binding);
+        Some(())
+    }
+}
+
+impl Ending {
+    /// Adds `factor` times an operand to what the kernel hands over, before everything else: a bias. `None` when it has
+    /// too many dimensions, or `factor` is not finite.
+    pub fn add_first(
+        &mut self,
+        operand: &Operand<'_>,
+        output: &[usize],
+        width: Width,
+        binding: Binding,
+        factor: f32,
+    ) -> Option<()> {
+        let index = self.expression.operands.len();
+        self.push_operand(operand, operand.storage?, output, width, binding)?;
+        let value = ValueType::F32;
+        let call = |name: &str, args: Vec<usize>| Step::Call {
+            function: format!("{name}_f32"),
+            args,
+            params: Vec::new(),
+            value,
+        };
+        let mut steps = vec![Step::Accumulator, Step::Operand(index)];
+        if factor != 1.0 {
+            let literal = factor.is_finite().then(|| format!("f32({factor:?})"))?;
+            steps.extend([Step::Constant(value, literal), call("mul", vec![1, 2])]);
+        }
+        steps.push(call("add", vec![0, steps.len() - 1]));
+        let sum = steps.len() - 1;
+        // Where each of the old steps stands now.
+        let mut place = Vec::with_capacity(self.expression.steps.len());
+        for mut step in std::mem::take(&mut self.expression.steps) {
+            if step == Step::Accumulator {
+                place.push(sum);
+                continue;
+            }
+            if let Step::Call { args, .. } = &mut step {
+                for arg in args {
+                    *arg = *place.get(*arg)?;
+                }
+            }
+            steps.push(step);
+            place.push(steps.len() - 1);
+        }
+        for output in &mut self.expression.outputs {
+            output.step = *place.get(output.step)?;
+        }
+        self.expression.steps = steps;
         Some(())
     }
 }

@@ -1,7 +1,7 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, movement, norm, pointwise, reduce};
+use crate::params::{Field, Params, matmul, movement, norm, pointwise, reduce};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -201,5 +201,29 @@ variants! {
         accumulator: Accumulator::F32,
         single: false,
         params: norm::Lrn,
+    }
+    /// Matrix products from registers, four rows by four columns to an invocation.
+    MATMUL_T4X4 = "matmul_t4x4" {
+        inputs: [a: FLOATS, b: FLOATS],
+        knobs: [("TRANS_A", 1), ("TRANS_B", 1), ("WIDE_A", 1), ("WIDE_B", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: matmul::Matmul,
+    }
+    /// Matrix products through workgroup memory, 64 rows by 64 columns to a workgroup.
+    MATMUL_W64X64 = "matmul_w64x64" {
+        inputs: [a: FLOATS, b: FLOATS],
+        knobs: [("TRANS_A", 1), ("TRANS_B", 1), ("WIDE_A", 1), ("WIDE_B", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: matmul::Matmul,
+    }
+    /// Matrix products of few rows, four columns to an invocation or to several that share the depth.
+    MATVEC = "matvec" {
+        inputs: [a: FLOATS, b: FLOATS],
+        knobs: [("SPLIT", 16), ("TRANS_B", 1), ("WIDE_B", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: matmul::Matmul,
     }
 }

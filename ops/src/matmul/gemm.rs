@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use sardonyx_shaders::Capabilities;
+
 use super::cpu::ProductKernel;
+use super::gpu::Factors;
 use super::matmul::check_types;
 use super::product::{self, Product};
 use super::reference::{self, Addend};
 use crate::broadcast;
 use crate::build::NodeSpec;
+use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::ir::dim::Dim;
 use crate::ir::fact::Fact;
@@ -141,6 +145,14 @@ impl Operator for Gemm {
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let Some((product, addend)) = self.prepared(problem) else { return Ok(None) };
         ProductKernel::prepare(problem, product, self.alpha, addend)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let Some((product, addend)) = self.prepared(problem) else {
+            return Lowering::refused("Gemm", "its sizes do not fit together");
+        };
+        let addend = addend.zip(problem.input(2)).map(|(addend, c)| (2, c.dims.to_vec(), addend.factor));
+        Factors { product, scale: self.alpha, a: 0, b: 1, addend }.lower(problem, caps)
     }
 
     fn role(&self) -> Role {

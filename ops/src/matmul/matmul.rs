@@ -4,10 +4,14 @@
 
 use std::sync::Arc;
 
+use sardonyx_shaders::Capabilities;
+
 use super::cpu::ProductKernel;
+use super::gpu::Factors;
 use super::product::{self, Product};
 use super::reference;
 use crate::build::NodeSpec;
+use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
@@ -98,6 +102,13 @@ impl Operator for MatMul {
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let Some(product) = self.product(problem) else { return Ok(None) };
         ProductKernel::prepare(problem, product, self.alpha, None)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let Some(product) = self.product(problem) else {
+            return Lowering::refused("MatMul", "its sizes do not fit together");
+        };
+        Factors { product, scale: self.alpha, a: 0, b: 1, addend: None }.lower(problem, caps)
     }
 
     fn role(&self) -> Role {

@@ -2,6 +2,7 @@
 
 mod cpu;
 pub mod gemm;
+pub(crate) mod gpu;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
 pub mod matmul;
 pub(crate) mod product;
