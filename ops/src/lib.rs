@@ -14,6 +14,7 @@ pub mod operator;
 pub mod plan;
 pub mod pointwise;
 pub mod problem;
+pub mod reduce;
 
 pub use error::OpError;
 pub use ir::dtype::{DType, Element};

@@ -5,5 +5,6 @@ pub mod dim;
 pub mod dtype;
 pub mod fact;
 pub mod graph;
+pub mod numbers;
 pub mod tensor;
 pub mod view;
