@@ -10,9 +10,11 @@ pub mod expr;
 pub mod finish;
 pub mod ir;
 pub mod matmul;
+pub mod movement;
 pub mod operator;
 pub mod plan;
 pub mod pointwise;
+pub mod pool;
 pub mod problem;
 pub mod reduce;
 

@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     include_str!("../wgsl/lib/i32.wgsl"),
     include_str!("../wgsl/lib/i64.wgsl"),
     include_str!("../wgsl/lib/bool.wgsl"),
+    include_str!("../wgsl/lib/position.wgsl"),
     include_str!("../wgsl/lib/normalize.wgsl"),
     include_str!("../wgsl/lib/reduce.wgsl"),
 ];

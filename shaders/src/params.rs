@@ -45,4 +45,5 @@ pub mod matmul;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
+pub mod pool;
 pub mod reduce;

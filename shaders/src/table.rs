@@ -1,7 +1,7 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, matmul, movement, norm, pointwise, reduce};
+use crate::params::{Field, Params, matmul, movement, norm, pointwise, pool, reduce};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -117,10 +117,42 @@ variants! {
     /// Any affine map from output to input coordinates: transpose, slice, expand, split, flip, space ↔ depth.
     STRIDED_COPY = "strided_copy" {
         inputs: [x: ANY],
-        knobs: [],
+        knobs: [("FOUR", 1)],
         accumulator: Accumulator::Input(0),
         single: false,
         params: movement::StridedCopy,
+    }
+    /// Two matrices beside each other.
+    CONCAT2 = "concat2" {
+        inputs: [x0: ANY, x1: ANY],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Concat,
+    }
+    /// Four matrices beside each other.
+    CONCAT4 = "concat4" {
+        inputs: [x0: ANY, x1: ANY, x2: ANY, x3: ANY],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Concat,
+    }
+    /// Slices along an axis, picked by index.
+    GATHER = "gather" {
+        inputs: [x: ANY, indices: INDICES],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Gather,
+    }
+    /// Maximum, mean or norm of windows over up to three dimensions.
+    POOL = "pool" {
+        inputs: [x: FLOATS],
+        knobs: [("KIND", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: pool::Pool,
     }
     /// A reduction of one dimension, an invocation to four outputs.
     REDUCE = "reduce" {

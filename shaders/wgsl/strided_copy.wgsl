@@ -2,6 +2,8 @@
 // elements narrower than a word are written whole words at a time.
 
 const WORKGROUP = 64u;
+// 1: every group of four outputs is a group of four inputs.
+const FOUR = 0u;
 
 struct Params {
   len: u32,
@@ -27,6 +29,10 @@ fn source(i: u32) -> u32 {
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>) {
   let i = (id.y * count.x * WORKGROUP + id.x) * 4u;
   if (i >= params.len) {
+    return;
+  }
+  if (FOUR == 1u) {
+    emit4(x_at4(source(i)), i, min(4u, params.len - i));
     return;
   }
   // Lanes past the end repeat the last element.

@@ -16,4 +16,40 @@ super::params! {
         /// Input strides in elements, innermost first; may be negative or zero.
         strides: [i32; 8],
     }
+
+    /// Parameters of `concat2.wgsl` and `concat4.wgsl`.
+    struct Concat {
+        /// Runs of output elements.
+        rows: u32,
+        /// Elements of a run.
+        span: u32,
+        /// Columns of the inputs together.
+        columns: u32,
+        /// Output elements from one run to the next.
+        stride: u32,
+        /// Output element of the first run.
+        offset: u32,
+        /// Fills the row of four words.
+        pad0: u32,
+        /// Fills the row of four words.
+        pad1: u32,
+        /// Fills the row of four words.
+        pad2: u32,
+        /// Column after the last of each input.
+        ends: [u32; 4],
+        /// Columns of each input.
+        counts: [u32; 4],
+    }
+
+    /// Parameters of `gather.wgsl`.
+    struct Gather {
+        /// Elements of the output.
+        len: u32,
+        /// Number of indices.
+        count: u32,
+        /// Extent of the axis.
+        extent: u32,
+        /// Elements of a slice.
+        inner: u32,
+    }
 }
