@@ -21,4 +21,4 @@ pub mod reduce;
 pub use error::OpError;
 pub use ir::dtype::{DType, Element};
 pub use ir::tensor::{Tensor, TensorError};
-pub use operator::{CpuKernel, CpuRun, Operator, Role};
+pub use operator::{CpuKernel, CpuRun, Expansion, Operator, Role};

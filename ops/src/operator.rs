@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::expr::Expr;
 use crate::finish::Finish;
 use crate::ir::fact::Fact;
+use crate::ir::graph::Graph;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::{View, ViewMut};
 use crate::problem::Problem;
@@ -33,6 +35,22 @@ pub struct Cost {
     pub flops: u64,
     /// Bytes read and written once each.
     pub bytes: u64,
+}
+
+/// What a use of an operator with nested graphs comes down to.
+#[derive(Clone, Debug)]
+pub enum Expansion {
+    /// It stands for itself.
+    Stays,
+    /// It cannot be said before the contents of its inputs are known.
+    Waits,
+    /// It stands for the nodes of a graph: the branch that a constant condition takes.
+    Graph {
+        /// The graph; its outputs are the node's outputs, in order.
+        graph: Arc<Graph>,
+        /// For each of the graph's inputs and then for each of its captures: which input of the node it is.
+        inputs: Vec<usize>,
+    },
 }
 
 /// One use of an operator with its attributes: immutable, shared, plain data.
@@ -65,6 +83,21 @@ pub trait Operator: Any + Debug + Send + Sync {
     /// The kernels that can do one problem on a device, and why others cannot.
     fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
         Lowering::refused(self.name(), "it has no GPU kernel")
+    }
+
+    /// Whether a use whose inputs are all constant is computed while importing. Not so where results are random, and
+    /// where the constant input is a compressed form of the output that kernels read as it is.
+    fn folds(&self) -> bool {
+        true
+    }
+
+    /// The nodes that the operator stands for, given what is known about its inputs. Asked before
+    /// [`Operator::infer`], which is asked only when the operator stays.
+    ///
+    /// # Errors
+    /// When a rule of the operator's definition is broken.
+    fn expand(&self, _inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        Ok(Expansion::Stays)
     }
 
     /// What it does to memory.

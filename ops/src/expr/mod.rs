@@ -148,4 +148,51 @@ impl Expr {
         }
         Expr { nodes, results: self.results.iter().map(|&result| place[result]).collect() }
     }
+
+    /// The same without repeated nodes and without nodes that no result needs.
+    pub fn tidied(&self) -> Expr {
+        let mut needed = vec![false; self.nodes.len()];
+        self.results.iter().for_each(|&result| needed[result] = true);
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            match node {
+                _ if !needed[index] => {}
+                ExprNode::Call { args, .. } => args.iter().for_each(|&arg| needed[arg] = true),
+                ExprNode::Cast { arg, .. } => needed[*arg] = true,
+                _ => {}
+            }
+        }
+        let mut nodes: Vec<ExprNode> = Vec::new();
+        let mut place = vec![0; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate().filter(|&(index, _)| needed[index]) {
+            let mut moved = node.clone();
+            match &mut moved {
+                ExprNode::Call { args, .. } => args.iter_mut().for_each(|arg| *arg = place[*arg]),
+                ExprNode::Cast { arg, .. } => *arg = place[*arg],
+                _ => {}
+            }
+            place[index] = nodes.iter().position(|earlier| *earlier == moved).unwrap_or_else(|| {
+                nodes.push(moved);
+                nodes.len() - 1
+            });
+        }
+        Expr { nodes, results: self.results.iter().map(|&result| place[result]).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pointwise::functions::ADD;
+
+    #[test]
+    fn inlining_and_tidying_keep_the_meaning() {
+        let add = Expr::call(&ADD, 2, Vec::new());
+        // (x2 + x3) + (x2 + x3), written twice.
+        let double = add.inline(0, &add).map_operands(|i| Ok(if i == 1 { 1 } else { i }));
+        let both = double.inline(1, &add).map_operands(|i| Ok(if i >= 4 { i - 2 } else { i }));
+        let tidy = both.tidied();
+        assert_eq!(tidy.to_string(), "add(add(x2, x3), add(x2, x3))");
+        assert_eq!(tidy.nodes.len(), 4);
+        assert_eq!(tidy.calls(), 2);
+    }
 }

@@ -38,7 +38,8 @@ pub struct Graph {
     /// Constants of the model.
     pub constants: HashMap<ValueId, Tensor>,
     /// For a nested graph: values taken from the graph around it, by their name there, and the value here. They are
-    /// appended to the inputs of the node that owns the graph.
+    /// appended to the inputs that the owning node has in the model, graph after graph in the order of their
+    /// attributes' names; [`crate::build::NodeSpec::inputs`] does not count them.
     pub captures: Vec<(Arc<str>, ValueId)>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -261,8 +262,14 @@ fn byte_length(dtype: DType, dims: &[usize]) -> Result<usize, TensorError> {
 }
 
 impl fmt::Debug for Tensor {
+    /// Type, dimensions and a digest of the contents, so that different constants print differently.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:?}", self.dtype, self.dims)
+        let mut hasher = DefaultHasher::new();
+        match &self.data {
+            Data::Bytes(bytes) => bytes.hash(&mut hasher),
+            Data::Strings(strings) => strings.hash(&mut hasher),
+        }
+        write!(f, "{}{:?}#{:016x}", self.dtype, self.dims, hasher.finish())
     }
 }
 
@@ -278,6 +285,14 @@ mod tests {
         let tensor = Tensor::from_bytes(DType::F32, &[2], bytes).unwrap();
         assert_eq!(tensor.to_vec::<f32>().unwrap(), [1.5, -2.0]);
         assert_eq!(tensor.aligned().elements::<f32>().unwrap().as_ref(), [1.5, -2.0]);
+    }
+
+    #[test]
+    fn printing_tells_contents_apart() {
+        let print = |x: f32| format!("{:?}", Tensor::scalar(x));
+        assert!(print(1.0).starts_with("f32[]#"));
+        assert_eq!(print(1.0), print(1.0));
+        assert_ne!(print(1.0), print(2.0));
     }
 
     #[test]
