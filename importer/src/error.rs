@@ -2,12 +2,14 @@
 //!
 //! Errors carry fields, and a stable code for telemetry; the text made here is short, the command line adds
 //! the rest. Codes: `SDX-01xx` reading and decoding, `SDX-02xx` invalid models, `SDX-03xx` unsupported ones,
-//! `SDX-04xx` budgets.
+//! `SDX-04xx` budgets, `SDX-05xx` inputs, `SDX-09xx` defects.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use sardonyx_ops::OpError;
 
 /// Why a model was refused.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,6 +74,22 @@ pub enum ImportError {
         expected: Arc<str>,
         /// The digest of the file.
         got: Arc<str>,
+    },
+    /// What the caller gives does not fit the model.
+    #[error("input {}: {detail}", Quoted(name))]
+    Input {
+        /// The model's input; empty when all of them are meant.
+        name: Arc<str>,
+        /// What the model declares, and what was given.
+        detail: String,
+    },
+    /// A defect of this library.
+    #[error("{at}internal: {detail}")]
+    Internal {
+        /// Where in the model.
+        at: Box<Place>,
+        /// The invariant that does not hold.
+        detail: Cow<'static, str>,
     },
 }
 
@@ -309,12 +327,35 @@ impl ImportError {
         ImportError::BudgetExceeded { which, asked, allowed, at: Box::new(at) }
     }
 
+    /// A defect of this library, at a place.
+    pub(crate) fn internal(at: Place, detail: impl Into<Cow<'static, str>>) -> ImportError {
+        ImportError::Internal { at: Box::new(at), detail: detail.into() }
+    }
+
+    /// What an operator says about one of its uses.
+    pub(crate) fn operator(at: Place, error: &OpError) -> ImportError {
+        let detail = error.to_string();
+        let fault = match error {
+            OpError::Attribute { .. } => InvalidFault::Attribute,
+            OpError::Arity { .. } => InvalidFault::Arity,
+            OpError::Type { .. } => InvalidFault::ElementType,
+            OpError::Size => InvalidFault::Shape,
+            OpError::Unsupported { .. } => {
+                return ImportError::unsupported(at, UnsupportedFault::Variant, detail);
+            }
+            OpError::Internal(what) => return ImportError::internal(at, *what),
+            _ => InvalidFault::Parameter,
+        };
+        ImportError::invalid(at, fault, detail)
+    }
+
     /// The same error, at this node or value if it did not know one.
     #[must_use]
     pub(crate) fn within(mut self, place: impl FnOnce() -> Place) -> ImportError {
         if let ImportError::Invalid { at, .. }
         | ImportError::Unsupported { at, .. }
         | ImportError::BudgetExceeded { at, .. }
+        | ImportError::Internal { at, .. }
         | ImportError::Integrity { at, .. } = &mut self
             && at.node.is_none()
         {
@@ -333,16 +374,19 @@ impl ImportError {
             ImportError::Invalid { fault, .. } => fault.code(),
             ImportError::Unsupported { fault, .. } => fault.code(),
             ImportError::BudgetExceeded { which, .. } => which.code(),
+            ImportError::Input { .. } => "SDX-0501",
+            ImportError::Internal { .. } => "SDX-0901",
         }
     }
 
     /// Where in the model, if the error belongs to a place.
     pub fn place(&self) -> Option<&Place> {
         match self {
-            ImportError::Io { .. } | ImportError::Parse { .. } => None,
+            ImportError::Io { .. } | ImportError::Parse { .. } | ImportError::Input { .. } => None,
             ImportError::Invalid { at, .. }
             | ImportError::Unsupported { at, .. }
             | ImportError::BudgetExceeded { at, .. }
+            | ImportError::Internal { at, .. }
             | ImportError::Integrity { at, .. } => Some(at),
         }
     }
@@ -385,7 +429,8 @@ impl ImportError {
             },
             ImportError::BudgetExceeded { .. } => "raise the limit of this name if the model is trusted",
             ImportError::Integrity { .. } => "fetch model and data again: they do not belong together",
-            ImportError::Io { .. } => return None,
+            ImportError::Internal { .. } => "please report this with the model",
+            ImportError::Io { .. } | ImportError::Input { .. } => return None,
         })
     }
 }
@@ -396,7 +441,7 @@ mod tests {
 
     #[test]
     fn codes_are_distinct() {
-        let mut all = vec!["SDX-0101", "SDX-0110"];
+        let mut all = vec!["SDX-0101", "SDX-0110", "SDX-0501", "SDX-0901"];
         for codes in [ParseFault::CODES, InvalidFault::CODES, UnsupportedFault::CODES, Budget::CODES] {
             all.extend_from_slice(codes);
         }

@@ -9,8 +9,18 @@
 )]
 
 pub mod error;
+pub mod graph;
+pub mod infer;
 pub mod map;
+mod model;
 pub mod onnx;
+pub mod passes;
+pub mod plan;
+mod standard;
+pub mod table;
 
 pub use error::ImportError;
+pub use infer::FoldLimits;
+pub use model::{Metadata, Model, ValueSpec};
 pub use onnx::LoadLimits;
+pub use plan::{HostInput, PlanOptions, Rest, Source, Stage, Take, Work, plan};

@@ -1,0 +1,97 @@
+//! Rewrites of a plan that keep its meaning. Each is a file, has a name, can be switched off, and says what it did.
+
+mod common_subexpression;
+mod dead_code;
+mod fuse_epilogue;
+mod fuse_pointwise;
+mod identity;
+mod pointwise_form;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use sardonyx_ops::ir::graph::ValueId;
+use sardonyx_ops::plan::{Decision, Outcome, Plan, PlanStep};
+
+use crate::error::ImportError;
+
+/// Most tensors that one kernel reads and writes: what every device binds.
+const BINDINGS: usize = 8;
+
+/// A rewrite of plans.
+struct Pass {
+    name: &'static str,
+    run: fn(&mut Plan, &mut Report),
+}
+
+/// The passes in the order in which they run.
+const PASSES: &[Pass] = &[
+    Pass { name: "identity", run: identity::run },
+    Pass { name: "common_subexpression", run: common_subexpression::run },
+    Pass { name: "fuse_pointwise", run: fuse_pointwise::run },
+    Pass { name: "fuse_epilogue", run: fuse_epilogue::run },
+    Pass { name: "dead_code", run: dead_code::run },
+];
+
+/// The names of all passes, as [`crate::plan::PlanOptions::disabled_passes`] takes them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PASSES.iter().map(|pass| pass.name)
+}
+
+/// Runs all passes but the disabled ones; their answers are added to the plan's decisions.
+///
+/// # Errors
+/// [`ImportError::Input`] when a disabled name is not a pass.
+pub(crate) fn run(plan: &mut Plan, disabled: &[String]) -> Result<(), ImportError> {
+    if let Some(unknown) = disabled.iter().find(|name| !names().any(|known| known == *name)) {
+        let known = names().collect::<Vec<_>>().join(", ");
+        let detail = format!("there is no pass {unknown:?}; there are {known}");
+        return Err(ImportError::Input { name: "".into(), detail });
+    }
+    for pass in PASSES.iter().filter(|pass| !disabled.iter().any(|name| name == pass.name)) {
+        let mut report = Report { pass: pass.name, decisions: Vec::new() };
+        (pass.run)(plan, &mut report);
+        plan.decisions.append(&mut report.decisions);
+    }
+    Ok(())
+}
+
+/// What a pass did, place by place.
+struct Report {
+    pass: &'static str,
+    decisions: Vec<Decision>,
+}
+
+impl Report {
+    fn fused(&mut self, step: &PlanStep) {
+        self.add(step, Outcome::Fused);
+    }
+
+    fn declined(&mut self, step: &PlanStep, reason: impl Into<String>) {
+        self.add(step, Outcome::Declined(reason.into()));
+    }
+
+    fn add(&mut self, step: &PlanStep, outcome: Outcome) {
+        self.decisions.push(Decision { pass: self.pass, node: Arc::from(step.name()), outcome });
+    }
+}
+
+/// For each value, how many steps read it; being an output of the plan counts as one more.
+fn readers(plan: &Plan) -> Vec<usize> {
+    let mut counts = vec![0; plan.values.len()];
+    let mut count = |id: ValueId| {
+        if let Some(slot) = counts.get_mut(id.0) {
+            *slot += 1;
+        }
+    };
+    for step in &plan.steps {
+        step.reads().collect::<HashSet<_>>().into_iter().for_each(&mut count);
+    }
+    plan.outputs.iter().copied().for_each(count);
+    counts
+}
+
+/// The dimensions of a value.
+fn dims(plan: &Plan, id: ValueId) -> &[usize] {
+    plan.values.get(id.0).map_or(&[], |value| &value.dims)
+}

@@ -1,0 +1,304 @@
+//! From a graph and the sizes of its inputs to plans.
+//!
+//! A graph whose shapes follow from the sizes of its inputs is one plan. Where shapes depend on data (`NonZero`,
+//! `Reshape` to a computed shape), [`plan`] returns a first [`Stage`] and the [`Rest`] of the graph; the caller runs the
+//! stage and calls [`Rest::plan`], whose inputs have become concrete. Every stage consumes at least one
+//! node, so the loop ends:
+//!
+//! ```text
+//! let mut stage = plan(graph, facts)?;
+//! loop {
+//!     let outputs = run(stage, inputs);
+//!     let Some(rest) = stage.rest else { return outputs };
+//!     inputs = rest.takes.map(|take| take.source of inputs or outputs);
+//!     facts = inputs.map(|tensor| take.value ? Fact::constant(tensor) : Fact::known(dtype, dims));
+//!     stage = rest.plan(facts)?;
+//! }
+//! ```
+//!
+//! The outputs of the last stage are the model's outputs, in order.
+
+use std::collections::{HashMap, HashSet};
+
+use sardonyx_ops::ir::fact::Fact;
+use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
+use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
+use sardonyx_ops::{DType, Tensor};
+
+use crate::error::{ImportError, Place};
+use crate::infer::{FoldLimits, Inferred, infer};
+use crate::passes;
+
+type Result<T> = std::result::Result<T, ImportError>;
+
+/// Values of at most this many elements can be asked for to plan the rest of a graph.
+pub const KNOWN_ELEMENTS: usize = 1024;
+
+/// What a caller may choose about planning.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct PlanOptions {
+    /// Names of passes that do not run; see [`passes::names`].
+    pub disabled_passes: Vec<String>,
+    /// How much constant folding may do.
+    pub fold: FoldLimits,
+}
+
+/// A part of a model that can run now.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// What to run.
+    pub work: Work,
+    /// What remains after it.
+    pub rest: Option<Rest>,
+}
+
+/// What a stage runs.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// A plan; its inputs are the graph's inputs, in order. An output may be an input or a constant.
+    Compiled(Plan),
+    /// One node whose outputs have sizes that only its reference finds out. It runs on the host.
+    Evaluate {
+        /// The node.
+        node: Node,
+        /// What it reads.
+        inputs: Vec<Option<HostInput>>,
+    },
+}
+
+/// What a node on the host reads.
+#[derive(Debug, Clone)]
+pub enum HostInput {
+    /// The stage's input of this index.
+    Input(usize),
+    /// A constant.
+    Constant(Tensor),
+}
+
+/// The part of a graph that waits for a stage's results.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    /// The remaining nodes. It has the outputs of the whole; those computed already are among its inputs.
+    pub graph: Graph,
+    /// Where each input of `graph` comes from.
+    pub takes: Vec<Take>,
+}
+
+/// An input of the rest of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Take {
+    /// Where it comes from.
+    pub source: Source,
+    /// Whether planning the rest wants its contents, not only its size.
+    pub value: bool,
+}
+
+/// A value that is there when a stage has run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The stage's input of this index.
+    Input(usize),
+    /// The stage's output of this index: of the plan, or of the evaluated node.
+    Output(usize),
+}
+
+/// Plans as much of a graph as the sizes of its inputs determine. Each fact must have known dimensions; one with a
+/// value makes that input a constant, and the plan right for that value only.
+///
+/// # Errors
+/// [`ImportError::Input`] when the inputs do not fit the graph, and what inference finds wrong.
+pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
+    check_inputs(graph, inputs)?;
+    next_stage(graph, inputs, options)
+}
+
+impl Rest {
+    /// Plans the next stage, as [`plan`] does, from facts about [`Rest::takes`] in their order.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn plan(&self, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
+        if inputs.len() != self.takes.len() || inputs.iter().any(|fact| fact.dims().is_none()) {
+            let detail = "the rest of a graph is planned without its inputs' sizes";
+            return Err(ImportError::internal(Place::model(), detail));
+        }
+        next_stage(&self.graph, inputs, options)
+    }
+}
+
+fn next_stage(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
+    let inferred = infer(graph, inputs, &options.fold)?;
+    let graph = &inferred.graph;
+    let mut available: HashSet<ValueId> = graph.inputs.iter().map(|(id, _)| *id).collect();
+    available.extend(graph.constants.keys());
+    let given = available.clone();
+    let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+    for node in &graph.nodes {
+        let sized = |id: &ValueId| inferred.fact(*id).is_some_and(|fact| fact.dims().is_some());
+        if node.inputs.iter().flatten().all(|id| available.contains(id))
+            && node.outputs.iter().flatten().all(sized)
+        {
+            available.extend(node.outputs.iter().flatten());
+            ready.push(node.clone());
+        } else {
+            waiting.push(node.clone());
+        }
+    }
+    if waiting.is_empty() {
+        let outputs = graph.outputs.clone();
+        return Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: None });
+    }
+    if ready.is_empty() {
+        // The first node in topological order reads only what is given.
+        let node = waiting.remove(0);
+        let after: HashSet<ValueId> = given.iter().chain(node.outputs.iter().flatten()).copied().collect();
+        let (rest, _) = remaining(&inferred, waiting, &after, Some(&node))?;
+        let inputs = node.inputs.iter().map(|id| id.map(|id| host_input(graph, id, &node)).transpose());
+        let inputs = inputs.collect::<Result<_>>()?;
+        return Ok(Stage { work: Work::Evaluate { node, inputs }, rest: Some(rest) });
+    }
+    let (rest, outputs) = remaining(&inferred, waiting, &available, None)?;
+    Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: Some(rest) })
+}
+
+fn check_inputs(graph: &Graph, inputs: &[Fact]) -> Result<()> {
+    if inputs.len() != graph.inputs.len() {
+        let detail = format!("the model takes {} inputs, {} are given", graph.inputs.len(), inputs.len());
+        return Err(ImportError::Input { name: "".into(), detail });
+    }
+    for ((id, declared), given) in graph.inputs.iter().zip(inputs) {
+        let fail = |detail: String| Err(ImportError::Input { name: graph.name(*id).into(), detail });
+        if declared.dtype != given.dtype {
+            return fail(format!("the model declares {}, {} is given", declared.dtype, given.dtype));
+        }
+        let Some(dims) = given.dims() else {
+            return fail(format!("its dimensions are not all known: {:?}", given.shape));
+        };
+        let Some(shape) = &declared.shape else { continue };
+        let fits = shape.len() == dims.len()
+            && shape.iter().zip(&dims).all(|(declared, got)| declared.known().is_none_or(|n| n == *got));
+        if !fits {
+            return fail(format!("the model declares {shape:?}, {dims:?} is given"));
+        }
+    }
+    Ok(())
+}
+
+fn host_input(graph: &Graph, id: ValueId, node: &Node) -> Result<HostInput> {
+    if let Some(tensor) = graph.constants.get(&id) {
+        return Ok(HostInput::Constant(tensor.clone()));
+    }
+    let index = graph.inputs.iter().position(|(input, _)| *input == id);
+    index.map(HostInput::Input).ok_or_else(|| {
+        let place = Place { node: Some(node.name.clone()), op: node.op.name().into(), ..Place::default() };
+        ImportError::internal(place, "no stage provides an input")
+    })
+}
+
+/// The graph of the waiting nodes, and the values that a plan must give for it. `evaluated` is the node that runs
+/// instead of a plan.
+fn remaining(
+    inferred: &Inferred,
+    waiting: Vec<Node>,
+    available: &HashSet<ValueId>,
+    evaluated: Option<&Node>,
+) -> Result<(Rest, Vec<ValueId>)> {
+    let whole = &inferred.graph;
+    let mut rest = Graph { names: whole.names.clone(), outputs: whole.outputs.clone(), ..Graph::default() };
+    // Contents matter for nodes that wait although all they read is there.
+    let stuck = |node: &&Node| node.inputs.iter().flatten().all(|id| available.contains(id));
+    let wanted: HashSet<ValueId> =
+        waiting.iter().filter(stuck).flat_map(|node| node.inputs.iter().flatten().copied()).collect();
+    let mut takes = Vec::new();
+    let mut outputs = Vec::new();
+    let mut met = HashSet::new();
+    let read = waiting.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&whole.outputs);
+    for &id in read.filter(|id| available.contains(id)) {
+        if !met.insert(id) {
+            continue;
+        }
+        if let Some(tensor) = whole.constants.get(&id) {
+            rest.constants.insert(id, tensor.clone());
+            continue;
+        }
+        let source = match whole.inputs.iter().position(|(input, _)| *input == id) {
+            Some(index) => Source::Input(index),
+            None => match evaluated {
+                Some(node) => match node.outputs.iter().position(|output| *output == Some(id)) {
+                    Some(index) => Source::Output(index),
+                    None => return Err(ImportError::internal(Place::model(), "no stage provides a value")),
+                },
+                None => {
+                    outputs.push(id);
+                    Source::Output(outputs.len() - 1)
+                }
+            },
+        };
+        let fact = inferred.fact(id);
+        let small =
+            |fact: &Fact| fact.dims().is_none_or(|dims| dims.iter().product::<usize>() <= KNOWN_ELEMENTS);
+        takes.push(Take { source, value: wanted.contains(&id) && fact.is_none_or(small) });
+        // An evaluated node may not even say its types beforehand; `Rest::plan` does not check them.
+        rest.inputs.push((id, fact.cloned().unwrap_or_else(|| Fact::unranked(DType::F32))));
+    }
+    rest.nodes = waiting;
+    Ok((Rest { graph: rest, takes }, outputs))
+}
+
+/// A plan of these nodes, after all passes.
+fn compile(
+    inferred: &Inferred,
+    nodes: &[Node],
+    outputs: Vec<ValueId>,
+    options: &PlanOptions,
+) -> Result<Plan> {
+    let graph = &inferred.graph;
+    let mut plan = Plan::default();
+    let mut ids: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut place = |id: ValueId, plan: &mut Plan| -> Result<ValueId> {
+        if let Some(&known) = ids.get(&id) {
+            return Ok(known);
+        }
+        let fact = inferred.fact(id);
+        let (Some(fact), Some(dims)) = (fact, fact.and_then(Fact::dims)) else {
+            let place = Place { value: Some(graph.name(id).into()), ..Place::default() };
+            return Err(ImportError::internal(place, "a planned value has no size"));
+        };
+        plan.values.push(PlanValue {
+            name: graph.names.get(id.0).cloned().unwrap_or_default(),
+            dtype: fact.dtype,
+            dims,
+            constant: graph.constants.get(&id).cloned(),
+        });
+        let placed = ValueId(plan.values.len() - 1);
+        ids.insert(id, placed);
+        Ok(placed)
+    };
+    for (id, _) in &graph.inputs {
+        let id = place(*id, &mut plan)?;
+        plan.inputs.push(id);
+    }
+    for node in nodes {
+        let mut step = PlanStep {
+            op: node.op.clone(),
+            inputs: Vec::with_capacity(node.inputs.len()),
+            outputs: Vec::with_capacity(node.outputs.len()),
+            epilogue: None,
+            nodes: vec![node.name.clone()],
+        };
+        for id in &node.inputs {
+            step.inputs.push(id.map(|id| place(id, &mut plan)).transpose()?);
+        }
+        for id in &node.outputs {
+            step.outputs.push(id.map(|id| place(id, &mut plan)).transpose()?);
+        }
+        plan.steps.push(step);
+    }
+    for id in outputs {
+        let id = place(id, &mut plan)?;
+        plan.outputs.push(id);
+    }
+    passes::run(&mut plan, &options.disabled_passes)?;
+    Ok(plan)
+}
