@@ -103,6 +103,15 @@ pub enum Error {
         /// The time waited.
         seconds: u64,
     },
+    /// The caller's deadline has passed.
+    #[error("the deadline of {limit:?} has passed")]
+    Deadline {
+        /// The time allowed.
+        limit: std::time::Duration,
+    },
+    /// The caller cancelled the run.
+    #[error("the run was cancelled")]
+    Cancelled,
     /// More memory is needed than is allowed or can be had.
     #[error("{what} needs {asked} bytes, allowed are {allowed}")]
     Memory {
@@ -121,6 +130,9 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// Data and dimensions do not make a tensor, or it holds another type.
+    #[error(transparent)]
+    Tensor(sardonyx_ops::TensorError),
     /// A defect of Sardonyx. The session stays usable.
     #[error("internal: {0}")]
     Internal(String),
@@ -128,7 +140,8 @@ pub enum Error {
 
 impl Error {
     /// The stable code: `SDX-` and four digits. The first two digits are the kind: 01 file, 02 model, 03 unsupported,
-    /// 04 budget, 05 input, 06 device, 09 internal.
+    /// 04 budget, 05 input, 06 device, 07 deadline,
+    /// 09 internal.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Model(error) => error.code(),
@@ -140,10 +153,13 @@ impl Error {
             Error::InputShape { .. } => "SDX-0504",
             Error::UnknownName { .. } => "SDX-0505",
             Error::Output { .. } => "SDX-0506",
+            Error::Tensor(_) => "SDX-0507",
             Error::NoDevice { .. } => "SDX-0601",
             Error::Device { lost: false, .. } => "SDX-0602",
             Error::Device { lost: true, .. } => "SDX-0603",
             Error::DeviceTimeout { .. } => "SDX-0604",
+            Error::Deadline { .. } => "SDX-0701",
+            Error::Cancelled => "SDX-0702",
             Error::Memory { .. } => "SDX-0401",
             Error::Internal(_) => "SDX-0901",
         }
@@ -176,6 +192,12 @@ impl Error {
             Error::Internal(_) => "this is a defect in Sardonyx: please report it with the model".to_owned(),
             _ => return None,
         })
+    }
+}
+
+impl From<sardonyx_ops::TensorError> for Error {
+    fn from(error: sardonyx_ops::TensorError) -> Error {
+        Error::Tensor(error)
     }
 }
 

@@ -1,14 +1,25 @@
 //! Sessions: a model bound to a device, ready to run.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use sardonyx_importer::PlanOptions;
 use sardonyx_ops::Tensor;
-use sardonyx_ops::plan::Plan;
+use sardonyx_ops::ir::dim::Dim;
+use sardonyx_ops::ir::fact::Fact;
 
-use crate::device::Device;
+use crate::device::{Device, Select};
 use crate::error::{Error, Result};
-use crate::program::{self, Context, Program, Settings, Stages};
+use crate::memory::MemoryPlan;
+use crate::model::Model;
+use crate::placement::Placement;
+use crate::program::Settings;
+use crate::stages::{self, Maker, Stage, Stages};
+use crate::values::{Inputs, Outputs, Times};
 
 /// What happens to operators that have no kernel on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,7 +27,7 @@ pub enum Fallback {
     /// They are an error when the session is built.
     #[default]
     Deny,
-    /// They run on the CPU; the session's placement says which and why.
+    /// They run on the CPU; [`Session::placement`] says which and why.
     Allow,
 }
 
@@ -32,102 +43,321 @@ pub enum Precision {
     F32,
 }
 
-/// A program with the memory of its runs. Runs at the same time each take a context; a context is made when none is
-/// free and kept afterwards.
-pub struct Bound {
-    program: Program,
-    device: Device,
-    contexts: Mutex<Vec<Context>>,
+/// Makes sessions. Nothing is checked before [`SessionBuilder::build`].
+#[derive(Clone, Debug, Default)]
+pub struct SessionBuilder {
+    device: Option<Device>,
+    fallback: Fallback,
+    precision: Precision,
+    threads: Option<usize>,
+    memory_budget: Option<u64>,
+    dims: BTreeMap<String, usize>,
+    shapes: BTreeMap<String, Vec<usize>>,
+    options: PlanOptions,
 }
 
-impl Bound {
-    pub(crate) fn new(plan: Plan, device: &Device, settings: Settings) -> Result<Bound> {
-        let program = program::build(plan, device, settings)?;
-        let first = program.context(device)?;
-        Ok(Bound { program, device: device.clone(), contexts: Mutex::new(vec![first]) })
+impl SessionBuilder {
+    /// The device to run on; [`Select::Auto`] when not given.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = Some(device);
+        self
     }
 
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
+    /// What happens to operators without a kernel on the device.
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
     }
 
-    /// Runs once. `inputs` are in the program's order, of its types and dimensions.
-    pub(crate) fn run(
-        &self,
-        inputs: &[Tensor],
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<(Vec<Tensor>, Stages)> {
-        let free = self.contexts.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut context = match free {
-            Some(context) => context,
-            None => self.program.context(&self.device)?,
+    /// How floats are stored on a GPU.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Threads of the CPU path; all of the machine when not given.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Bytes that weights on the device and activations may take together.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// The size of a dimension that the model names, so that everything is ready when the session is built.
+    pub fn dim(mut self, name: &str, size: usize) -> Self {
+        self.dims.insert(name.to_owned(), size);
+        self
+    }
+
+    /// The dimensions of an input, so that everything is ready when the session is built.
+    pub fn shape(mut self, input: &str, dims: &[usize]) -> Self {
+        self.shapes.insert(input.to_owned(), dims.to_vec());
+        self
+    }
+
+    /// Leaves out a pass of the planner, to find out which one is at fault.
+    pub fn disable_pass(mut self, name: &str) -> Self {
+        self.options.disabled_passes.push(name.to_owned());
+        self
+    }
+
+    /// Binds the model. When the sizes of all inputs are known, from the model, [`SessionBuilder::dim`] or
+    /// [`SessionBuilder::shape`], everything is planned and compiled now; otherwise at the first run with new sizes.
+    ///
+    /// # Errors
+    /// When a name is not in the model, sizes contradict it, an operator has no place, memory exceeds the budget, or
+    /// the device refuses.
+    pub fn build(self, model: &Model) -> Result<Session> {
+        let device = match self.device.clone() {
+            Some(device) => device,
+            None => Device::open(Select::Auto)?,
         };
-        let result = self.program.run(&mut context, &self.device, inputs, check);
-        // A failed run may leave a buffer mapped or a slot taken; its context is not used again.
-        if result.is_ok() {
-            self.contexts.lock().unwrap_or_else(PoisonError::into_inner).push(context);
+        let facts = self.input_facts(model)?;
+        let threads = self.threads.unwrap_or(0);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("sardonyx-{index}"))
+            .build()
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let settings = Settings {
+            fallback: self.fallback,
+            precision: self.precision,
+            memory_budget: self.memory_budget,
+        };
+        let session = Session {
+            model: model.clone(),
+            device,
+            settings,
+            options: self.options,
+            pool,
+            facts,
+            stages: Stages::default(),
+            met: Mutex::default(),
+            names: model.outputs().iter().map(|output| output.name.clone()).collect(),
+        };
+        session.prepare()?;
+        Ok(session)
+    }
+
+    /// What the model declares about its inputs, with the sizes given filled in.
+    fn input_facts(&self, model: &Model) -> Result<Vec<Fact>> {
+        let known: Vec<&str> = model.inputs().iter().map(|input| &*input.name).collect();
+        for name in self.shapes.keys().filter(|name| !known.contains(&name.as_str())) {
+            return Err(Error::UnknownName { what: "input", name: name.clone(), known: known.join(", ") });
         }
-        result
-    }
-}
-
-impl fmt::Debug for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bound({:?}, {} values)", self.device, self.program.values.len())
-    }
-}
-
-/// A plan bound to a device: the part of a session below the model, for tools that make plans themselves.
-#[derive(Debug)]
-pub struct PlanSession {
-    bound: Bound,
-}
-
-impl PlanSession {
-    /// Binds `plan` to `device`.
-    ///
-    /// # Errors
-    /// When a step has no place, or the device refuses.
-    pub fn new(plan: Plan, device: &Device, fallback: Fallback, precision: Precision) -> Result<PlanSession> {
-        let settings = Settings { fallback, precision, memory_budget: None };
-        Ok(PlanSession { bound: Bound::new(plan, device, settings)? })
-    }
-
-    /// Runs once, inputs and outputs in the plan's order.
-    ///
-    /// # Errors
-    /// When an input does not fit, or a step fails.
-    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let program = self.bound.program();
-        if inputs.len() != program.inputs.len() {
-            return Err(Error::Internal(format!("{} inputs for {}", inputs.len(), program.inputs.len())));
+        let mut symbols: Vec<String> = Vec::new();
+        let mut facts = Vec::new();
+        for (input, (_, fact)) in model.inputs().iter().zip(&model.graph().inputs) {
+            let mut fact = fact.clone();
+            if let Some(dims) = self.shapes.get(&*input.name) {
+                check_shape(&input.name, &fact, dims)?;
+                fact = Fact::known(fact.dtype, dims);
+            }
+            for dim in fact.shape.iter_mut().flatten() {
+                if let Dim::Symbolic(_) = dim {
+                    let name = dim.to_string();
+                    if let Some(&size) = self.dims.get(&name) {
+                        *dim = Dim::Known(size);
+                    }
+                    symbols.push(name);
+                }
+            }
+            facts.push(fact);
         }
-        let aligned: Vec<Tensor> = inputs.iter().cloned().map(Tensor::aligned).collect();
-        for (tensor, &id) in aligned.iter().zip(&program.inputs) {
-            let value = &program.values[id.0];
-            if tensor.dtype() != value.dtype || tensor.dims() != value.dims {
-                return Err(Error::InputShape {
-                    name: value.name.to_string(),
-                    expected: format!("{}{:?}", value.dtype, value.dims),
-                    got: tensor.dims().to_vec(),
-                });
+        let declared = || model.graph().inputs.iter().flat_map(|(_, fact)| fact.shape.iter().flatten());
+        for name in self.dims.keys() {
+            if !declared().any(|dim| dim.to_string() == *name) {
+                symbols.sort();
+                symbols.dedup();
+                let known = symbols.join(", ");
+                return Err(Error::UnknownName { what: "dimension", name: name.clone(), known });
             }
         }
-        Ok(self.bound.run(&aligned, &|| Ok(()))?.0)
+        Ok(facts)
+    }
+}
+
+/// Options of one run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The run ends with [`Error::Deadline`] when this much time has passed. Checked between steps.
+    pub deadline: Option<Duration>,
+    /// The run ends with [`Error::Cancelled`] when this becomes true. Checked between steps.
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+/// A model bound to a device. `run` takes `&self`: share a session freely between threads.
+pub struct Session {
+    model: Model,
+    device: Device,
+    settings: Settings,
+    options: PlanOptions,
+    pool: rayon::ThreadPool,
+    facts: Vec<Fact>,
+    stages: Stages,
+    /// The stages of the latest run, or those prepared.
+    met: Mutex<Vec<Arc<Stage>>>,
+    names: Arc<[Arc<str>]>,
+}
+
+impl Session {
+    /// Starts making a session.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
     }
 
-    /// Fills the memory of runs with bytes that are NaN as floats and absurd as integers, so that a kernel that leaves
-    /// an element unwritten is found out by a test.
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Where each operator runs, and why; of the latest run where that depends on data or sizes. Empty before the first
+    /// run of a session whose input sizes were not known when it was built.
+    pub fn placement(&self) -> Placement {
+        self.report().0
+    }
+
+    /// What is needed of memory, likewise.
+    pub fn memory(&self) -> MemoryPlan {
+        self.report().1
+    }
+
+    /// The fused plan as text, one step a line, likewise.
+    pub fn plan_text(&self) -> String {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.iter().map(|stage| stage.text.as_str()).collect()
+    }
+
+    /// Runs the model.
     ///
     /// # Errors
-    /// When the device refuses.
-    pub fn poison(&self) -> Result<()> {
-        let mut contexts = self.bound.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        contexts.iter_mut().try_for_each(|context| context.poison(&self.bound.device))
+    /// When an input is unknown, missing or does not fit, or a step fails.
+    pub fn run<'a>(&self, inputs: impl Into<Inputs<'a>>) -> Result<Outputs> {
+        self.run_with(inputs, &RunOptions::default())
     }
 
-    /// Where each step runs.
-    pub fn placement(&self) -> &crate::placement::Placement {
-        &self.bound.program().placement
+    /// Runs the model with a deadline or a way to cancel.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Deadline`] and [`Error::Cancelled`].
+    pub fn run_with<'a>(&self, inputs: impl Into<Inputs<'a>>, options: &RunOptions) -> Result<Outputs> {
+        let start = Instant::now();
+        let inputs = self.ordered(inputs.into())?;
+        let check = || {
+            if options.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+                return Err(Error::Cancelled);
+            }
+            match options.deadline {
+                Some(limit) if start.elapsed() >= limit => Err(Error::Deadline { limit }),
+                _ => Ok(()),
+            }
+        };
+        let facts: Vec<Fact> =
+            inputs.iter().map(|tensor| Fact::known(tensor.dtype(), tensor.dims())).collect();
+        let mut times = Times::default();
+        let maker = self.maker();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let first = self.stages.get(self.model.graph(), &facts, &maker)?;
+            times.prepare = start.elapsed();
+            stages::run(first, inputs, &maker, &check, &mut times)
+        }));
+        let (tensors, met) = result.unwrap_or_else(|panic| Err(from_panic(&*panic)))?;
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
+        times.total = start.elapsed();
+        Ok(Outputs { names: Arc::clone(&self.names), tensors, times })
+    }
+
+    fn maker(&self) -> Maker<'_> {
+        Maker { device: &self.device, settings: self.settings, options: &self.options, pool: &self.pool }
+    }
+
+    /// Plans and compiles the first stage when the sizes of all inputs are known.
+    fn prepare(&self) -> Result<()> {
+        if self.facts.iter().any(|fact| fact.dims().is_none()) {
+            return Ok(());
+        }
+        let prepare = AssertUnwindSafe(|| self.stages.get(self.model.graph(), &self.facts, &self.maker()));
+        let stage = std::panic::catch_unwind(prepare).unwrap_or_else(|panic| Err(from_panic(&*panic)))?;
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = vec![stage];
+        Ok(())
+    }
+
+    /// The inputs in the model's order, checked and aligned.
+    fn ordered(&self, inputs: Inputs<'_>) -> Result<Vec<Tensor>> {
+        let specs = self.model.inputs();
+        let known = || specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>().join(", ");
+        let bad = |name: &str, problem| Error::InputName { name: name.to_owned(), problem, known: known() };
+        for (index, (name, _)) in inputs.named.iter().enumerate() {
+            if !specs.iter().any(|spec| &*spec.name == *name) {
+                return Err(bad(name, "is unknown"));
+            }
+            if inputs.named[..index].iter().any(|(other, _)| other == name) {
+                return Err(bad(name, "is given twice"));
+            }
+        }
+        let mut symbols: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+        let mut ordered = Vec::with_capacity(specs.len());
+        for (spec, fact) in specs.iter().zip(&self.facts) {
+            let given = inputs.named.iter().find(|(name, _)| *name == &*spec.name);
+            let tensor = given.ok_or_else(|| bad(&spec.name, "is missing"))?.1;
+            if tensor.dtype() != fact.dtype {
+                let (expected, got) = (fact.dtype, tensor.dtype());
+                return Err(Error::InputType { name: spec.name.to_string(), expected, got });
+            }
+            // Sizes fixed when the session was built only say what is prepared: others run too, if the model allows.
+            let declared =
+                self.model.graph().inputs.iter().find(|(id, _)| self.model.graph().name(*id) == &*spec.name);
+            let declared = declared.map_or(fact, |(_, fact)| fact);
+            check_shape(&spec.name, declared, tensor.dims())?;
+            for (dim, &size) in declared.shape.iter().flatten().zip(tensor.dims()) {
+                if let Dim::Symbolic(_) = dim {
+                    let (first, input) = *symbols.entry(dim.to_string()).or_insert((size, &spec.name));
+                    if first != size {
+                        return Err(Error::InputShape {
+                            name: spec.name.to_string(),
+                            expected: format!("{dim} = {first}, as in \"{input}\""),
+                            got: tensor.dims().to_vec(),
+                        });
+                    }
+                }
+            }
+            ordered.push(tensor.clone().aligned());
+        }
+        Ok(ordered)
+    }
+
+    fn report(&self) -> (Placement, MemoryPlan) {
+        let (mut placement, mut memory) = (Placement::default(), MemoryPlan::default());
+        for stage in self.met.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            stage.report(&mut placement, &mut memory, self.device.gpu().is_some());
+        }
+        (placement, memory)
+    }
+}
+
+/// Checks dimensions against what is declared.
+fn check_shape(name: &str, fact: &Fact, dims: &[usize]) -> Result<()> {
+    let Some(shape) = &fact.shape else { return Ok(()) };
+    let fits = shape.len() == dims.len()
+        && shape.iter().zip(dims).all(|(dim, &size)| dim.known().is_none_or(|known| known == size));
+    if fits {
+        return Ok(());
+    }
+    Err(Error::InputShape { name: name.to_owned(), expected: format!("{shape:?}"), got: dims.to_vec() })
+}
+
+fn from_panic(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Error::Internal(text.unwrap_or("a panic").to_owned())
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({:?}, {:?})", self.device, self.settings)
     }
 }

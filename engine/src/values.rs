@@ -2,6 +2,7 @@
 
 use std::ops::Index;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sardonyx_ops::Tensor;
 
@@ -31,9 +32,27 @@ impl<'a> FromIterator<(&'a str, &'a Tensor)> for Inputs<'a> {
     }
 }
 
+/// Where the time of a run went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Planning and compiling, when the sizes were new.
+    pub prepare: Duration,
+    /// Writing inputs to the device.
+    pub upload: Duration,
+    /// Recording, submitting, and waiting for the device.
+    pub compute: Duration,
+    /// Reading results back.
+    pub read: Duration,
+    /// Steps on the CPU.
+    pub host: Duration,
+    /// Everything.
+    pub total: Duration,
+}
+
 /// Outputs of a run, in the model's order.
 #[derive(Clone, Debug)]
 pub struct Outputs {
+    pub(crate) times: Times,
     pub(crate) names: Arc<[Arc<str>]>,
     pub(crate) tensors: Vec<Tensor>,
 }
@@ -54,6 +73,11 @@ impl Outputs {
     /// Names and tensors, in the model's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.names.iter().map(|name| &**name).zip(&self.tensors)
+    }
+
+    /// Where the time of the run went.
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// The number of outputs.

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build};
-pub(crate) use run::{Context, Stages};
+pub(crate) use run::Context;
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::PlanValue;

@@ -13,6 +13,7 @@ use super::{BufferPlace, CpuStep, HostPlace, Phase, Program};
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
 use crate::transfer::{from_device, to_device};
+use crate::values::Times;
 
 /// The longest wait for the device before it counts as hung.
 pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(300);
@@ -29,15 +30,6 @@ pub(crate) struct Context {
     device: Vec<wgpu::Buffer>,
     groups: Vec<wgpu::BindGroup>,
     staging: Option<wgpu::Buffer>,
-}
-
-/// Where time goes in one run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stages {
-    pub(crate) upload: Duration,
-    pub(crate) compute: Duration,
-    pub(crate) read: Duration,
-    pub(crate) host: Duration,
 }
 
 fn lines(bytes: u64) -> Result<Vec<Line>> {
@@ -69,6 +61,11 @@ impl Context {
 }
 
 impl Program {
+    /// Some step runs on the CPU.
+    pub(crate) fn uses_cpu(&self) -> bool {
+        !self.cpu.is_empty()
+    }
+
     /// Makes the memory for one run at a time.
     pub(crate) fn context(&self, device: &Device) -> Result<Context> {
         let host: Result<Vec<_>> = self.host_slots.iter().map(|&bytes| lines(bytes)).collect();
@@ -139,24 +136,24 @@ impl Program {
         context: &mut Context,
         device: &Device,
         inputs: &[Tensor],
-        cancel: &dyn Fn() -> Result<()>,
-    ) -> Result<(Vec<Tensor>, Stages)> {
-        let mut stages = Stages::default();
+        check: &(dyn Fn() -> Result<()> + Sync),
+        times: &mut Times,
+    ) -> Result<Vec<Tensor>> {
         for phase in &self.phases {
-            cancel()?;
+            check()?;
             if let Some(gpu) = device.gpu() {
-                self.run_device(phase, context, gpu, inputs, &mut stages)?;
+                self.run_device(phase, context, gpu, inputs, times)?;
             }
             let start = std::time::Instant::now();
             for step in &self.cpu[phase.cpu.clone()] {
-                cancel()?;
+                check()?;
                 self.run_cpu(step, context, inputs).map_err(|source| Error::Step {
                     node: step.node.to_string(),
                     op: step.op.name(),
                     source,
                 })?;
             }
-            stages.host += start.elapsed();
+            times.host += start.elapsed();
         }
         let start = std::time::Instant::now();
         let outputs = self
@@ -176,8 +173,8 @@ impl Program {
                 tensor.ok_or_else(|| Error::Internal(format!("output \"{}\" was not computed", value.name)))
             })
             .collect::<Result<Vec<_>>>()?;
-        stages.read += start.elapsed();
-        Ok((outputs, stages))
+        times.read += start.elapsed();
+        Ok(outputs)
     }
 
     fn run_device(
@@ -186,7 +183,7 @@ impl Program {
         context: &mut Context,
         gpu: &Gpu,
         inputs: &[Tensor],
-        stages: &mut Stages,
+        times: &mut Times,
     ) -> Result<()> {
         if phase.uploads.is_empty() && phase.dispatches.is_empty() && phase.downloads.is_empty() {
             return Ok(());
@@ -202,7 +199,7 @@ impl Program {
                 gpu.queue().write_buffer(&context.device[slot], 0, &to_device(&view, place.storage));
             }
         }
-        stages.upload += start.elapsed();
+        times.upload += start.elapsed();
         let start = std::time::Instant::now();
         let mut encoder =
             gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
@@ -226,14 +223,14 @@ impl Program {
         }
         let submission = gpu.queue().submit([encoder.finish()]);
         if phase.downloads.is_empty() {
-            stages.compute += start.elapsed();
+            times.compute += start.elapsed();
             return gpu.check();
         }
         gpu.wait(Some(submission), WAIT_LIMIT)?;
-        stages.compute += start.elapsed();
+        times.compute += start.elapsed();
         let start = std::time::Instant::now();
         self.read_back(phase, context, gpu)?;
-        stages.read += start.elapsed();
+        times.read += start.elapsed();
         Ok(())
     }
 

@@ -1,0 +1,197 @@
+//! Stages of a model: programs for the sizes met so far, and the parts of a graph whose sizes depend on data.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sardonyx_importer::{HostInput, PlanOptions, Rest, Source, Work};
+use sardonyx_ops::Tensor;
+use sardonyx_ops::ir::fact::Fact;
+use sardonyx_ops::ir::graph::{Graph, Node};
+use sardonyx_ops::plan::Plan;
+
+use crate::bound::Bound;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::memory::MemoryPlan;
+use crate::placement::{Place, PlacedStep, Placement};
+use crate::program::Settings;
+use crate::values::Times;
+
+/// Sizes for which programs are kept; the one unused longest goes first.
+const KEPT: usize = 8;
+
+/// The sizes, and where planning wants them the contents, of a stage's inputs.
+#[derive(Clone, PartialEq)]
+struct Key(Vec<(Vec<usize>, Option<bytes::Bytes>)>);
+
+/// Stages by the sizes of their inputs, most recently used last.
+#[derive(Default)]
+pub(crate) struct Stages {
+    kept: Mutex<Vec<(Key, Arc<Stage>)>>,
+}
+
+/// A part of a model, ready to run for certain input sizes.
+pub(crate) struct Stage {
+    work: Ready,
+    rest: Option<(Rest, Stages)>,
+    /// The plan as text.
+    pub(crate) text: String,
+}
+
+enum Ready {
+    Compiled(Box<Bound>),
+    Evaluate { node: Node, inputs: Vec<Option<HostInput>> },
+}
+
+/// What stages are made with.
+pub(crate) struct Maker<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) settings: Settings,
+    pub(crate) options: &'a PlanOptions,
+    pub(crate) pool: &'a rayon::ThreadPool,
+}
+
+impl Stages {
+    /// The stage of `graph` for inputs with these facts.
+    pub(crate) fn get(&self, graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Arc<Stage>> {
+        let key = Key(facts
+            .iter()
+            .map(|fact| (fact.dims().unwrap_or_default(), fact.value.as_ref().map(Tensor::shared_bytes)))
+            .collect());
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
+                let entry = kept.remove(at);
+                let stage = Arc::clone(&entry.1);
+                kept.push(entry);
+                return Ok(stage);
+            }
+        }
+        let stage = Arc::new(make(graph, facts, maker)?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push((key, Arc::clone(&stage)));
+        Ok(stage)
+    }
+}
+
+fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
+    let planned = sardonyx_importer::plan(graph, facts, maker.options)?;
+    let (work, text) = match planned.work {
+        Work::Compiled(plan) => {
+            let text = plan.to_string();
+            (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
+        }
+        Work::Evaluate { node, inputs } => {
+            let text = format!(
+                "   -  {:<24} on the host, its sizes depend on data  from {}\n",
+                node.op.name(),
+                node.name
+            );
+            (Ready::Evaluate { node, inputs }, text)
+        }
+    };
+    Ok(Stage { work, rest: planned.rest.map(|rest| (rest, Stages::default())), text })
+}
+
+fn bind(plan: Plan, maker: &Maker<'_>) -> Result<Bound> {
+    Bound::new(plan, maker.device, maker.settings)
+}
+
+/// Runs a stage and those after it. Returns the outputs and the stages met.
+pub(crate) fn run(
+    first: Arc<Stage>,
+    inputs: Vec<Tensor>,
+    maker: &Maker<'_>,
+    check: &(dyn Fn() -> Result<()> + Sync),
+    times: &mut Times,
+) -> Result<(Vec<Tensor>, Vec<Arc<Stage>>)> {
+    let (mut stage, mut inputs, mut met) = (first, inputs, Vec::new());
+    loop {
+        check()?;
+        let outputs = match &stage.work {
+            // Steps on the CPU use the pool's threads; a run without them stays on the caller's.
+            Ready::Compiled(bound) if bound.uses_cpu() => {
+                maker.pool.install(|| bound.run(&inputs, check, times))?
+            }
+            Ready::Compiled(bound) => bound.run(&inputs, check, times)?,
+            Ready::Evaluate { node, inputs: wanted } => {
+                maker.pool.install(|| evaluate(node, wanted, &inputs, times))?
+            }
+        };
+        met.push(Arc::clone(&stage));
+        let Some((rest, stages)) = &stage.rest else { return Ok((outputs, met)) };
+        let missing = || Error::Internal("a stage does not give what the next one takes".to_owned());
+        let mut next = Vec::with_capacity(rest.takes.len());
+        let mut facts = Vec::with_capacity(rest.takes.len());
+        for take in &rest.takes {
+            let tensor = match take.source {
+                Source::Input(index) => inputs.get(index),
+                Source::Output(index) => outputs.get(index),
+            };
+            let tensor = tensor.cloned().ok_or_else(missing)?.aligned();
+            facts.push(match take.value {
+                true => Fact::constant(tensor.clone()),
+                false => Fact::known(tensor.dtype(), tensor.dims()),
+            });
+            next.push(tensor);
+        }
+        let following = stages.get(&rest.graph, &facts, maker)?;
+        inputs = next;
+        stage = following;
+    }
+}
+
+fn evaluate(
+    node: &Node,
+    wanted: &[Option<HostInput>],
+    inputs: &[Tensor],
+    times: &mut Times,
+) -> Result<Vec<Tensor>> {
+    let start = std::time::Instant::now();
+    let tensors: Vec<Option<Tensor>> = wanted
+        .iter()
+        .map(|input| match input {
+            None => Ok(None),
+            Some(HostInput::Constant(tensor)) => Ok(Some(tensor.clone().aligned())),
+            Some(HostInput::Input(index)) => inputs
+                .get(*index)
+                .map(|tensor| Some(tensor.clone()))
+                .ok_or_else(|| Error::Internal("a node on the host lacks an input".to_owned())),
+        })
+        .collect::<Result<_>>()?;
+    let views: Vec<_> = tensors.iter().map(|tensor| tensor.as_ref().map(Tensor::view)).collect();
+    let outputs = node.op.reference(&views, node.outputs.len()).map_err(|source| Error::Step {
+        node: node.name.to_string(),
+        op: node.op.name(),
+        source,
+    })?;
+    times.host += start.elapsed();
+    Ok(outputs)
+}
+
+impl Stage {
+    /// Adds this stage's steps to a placement.
+    pub(crate) fn report(&self, all: &mut Placement, memory: &mut MemoryPlan, gpu: bool) {
+        all.gpu = gpu;
+        match &self.work {
+            Ready::Compiled(bound) => {
+                let program = bound.program();
+                all.steps.extend(program.placement.steps.iter().cloned());
+                all.dispatches += program.placement.dispatches;
+                let own = program.memory;
+                memory.device_weights += own.device_weights;
+                memory.device_activations += own.device_activations;
+                memory.device_staging += own.device_staging;
+                memory.host_activations += own.host_activations;
+                memory.host_scratch += own.host_scratch;
+            }
+            Ready::Evaluate { node, .. } => all.steps.push(PlacedStep {
+                op: node.op.name(),
+                nodes: vec![Arc::clone(&node.name)],
+                place: Place::Cpu { reason: "the size of its result depends on data".to_owned() },
+            }),
+        }
+    }
+}
