@@ -5,12 +5,15 @@ use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
 
+use sardonyx_ops::{matmul, movement, pool, reduce};
+
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
 use crate::standard;
 
 /// The rows of every family.
-const FAMILIES: &[&[OperatorRow]] = &[];
+const FAMILIES: &[&[OperatorRow]] =
+    &[matmul::OPERATORS, movement::OPERATORS, pool::OPERATORS, reduce::OPERATORS];
 
 /// Rows by domain and name, the newest first.
 static INDEX: LazyLock<HashMap<(&str, &str), Vec<&OperatorRow>>> = LazyLock::new(|| {
