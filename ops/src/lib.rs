@@ -3,6 +3,7 @@
 
 pub mod broadcast;
 pub mod build;
+pub mod conv;
 pub mod cpu;
 pub mod dispatch;
 pub mod error;

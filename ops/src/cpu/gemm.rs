@@ -63,7 +63,6 @@ pub(crate) fn multiply(
     Ok(())
 }
 
-#[cfg(test)]
 /// Stores `a · b` in `out`, whose rows follow each other without gaps. On the calling thread alone.
 ///
 /// # Errors

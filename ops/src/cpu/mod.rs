@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::error::OpError;
 use crate::ir::dtype::DType;
 use crate::ir::view::{View, ViewMut};
+use crate::problem::Operand;
 
 /// The elements of a tensor of 16- or 32-bit floats as f32: borrowed where they are.
 ///
@@ -58,4 +59,21 @@ pub(crate) fn fill_floats(
         _ => return Err(OpError::Internal("a kernel for floats over another type")),
     }
     Ok(())
+}
+
+/// A constant operand of 16-bit floats as f32; `None` when it is not constant, or f32 already.
+///
+/// # Errors
+/// When it holds another type.
+pub(crate) fn widened(operand: &Operand<'_>) -> Result<Option<Vec<f32>>, OpError> {
+    match operand.value.filter(|value| value.dtype() != DType::F32) {
+        Some(value) => Ok(Some(floats(&value.clone().aligned().view())?.into_owned())),
+        None => Ok(None),
+    }
+}
+
+/// Scratch memory of a run as f32.
+pub(crate) fn scratch_floats(scratch: &mut [u8]) -> &mut [f32] {
+    let whole = scratch.len() / 4 * 4;
+    bytemuck::try_cast_slice_mut(&mut scratch[..whole]).unwrap_or(&mut [])
 }

@@ -4,7 +4,7 @@ use super::product::Product;
 use super::reference::Addend;
 use crate::cpu::gemm::{Matrix, Store, multiply};
 use crate::cpu::tiles::{Grid, for_each_tile};
-use crate::cpu::{fill_floats, floats, is_float};
+use crate::cpu::{fill_floats, floats, is_float, widened};
 use crate::error::OpError;
 use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::Problem;
@@ -42,10 +42,7 @@ impl ProductKernel {
                 product.b = (product.columns, 1);
                 Some(packed)
             }
-            Some(value) if value.dtype() != crate::DType::F32 => {
-                Some(floats(&value.clone().aligned().view())?.into_owned())
-            }
-            _ => None,
+            _ => widened(b)?,
         };
         Ok(Some(Box::new(ProductKernel { product, scale, addend, packed })))
     }

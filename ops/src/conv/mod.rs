@@ -1,0 +1,19 @@
+//! Convolutions.
+
+#[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
+pub mod conv;
+pub mod conv_transpose;
+mod cpu;
+mod depthwise;
+mod gpu;
+mod reference;
+mod transpose_cpu;
+pub mod window;
+
+use crate::build::OperatorRow;
+
+/// The operators of this family.
+pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "Conv", since: 1, build: conv::build },
+    OperatorRow { domain: "", name: "ConvTranspose", since: 1, build: conv_transpose::build },
+];
