@@ -2,8 +2,8 @@
 //!
 //! A graph whose shapes follow from the sizes of its inputs is one plan. Where shapes depend on data (`NonZero`,
 //! `Reshape` to a computed shape), [`plan`] returns a first [`Stage`] and the [`Rest`] of the graph; the caller runs the
-//! stage and calls [`Rest::plan`], whose inputs have become concrete. Every stage consumes at least one
-//! node, so the loop ends:
+//! stage and calls [`plan`] again on the rest, whose inputs have become concrete. Every stage consumes at least one
+//! node or asks for contents that were not known, so the loop ends:
 //!
 //! ```text
 //! let mut stage = plan(graph, facts)?;
@@ -12,7 +12,7 @@
 //!     let Some(rest) = stage.rest else { return outputs };
 //!     inputs = rest.takes.map(|take| take.source of inputs or outputs);
 //!     facts = inputs.map(|tensor| take.value ? Fact::constant(tensor) : Fact::known(dtype, dims));
-//!     stage = rest.plan(facts)?;
+//!     stage = plan(&rest.graph, facts)?;
 //! }
 //! ```
 //!
@@ -31,8 +31,11 @@ use crate::passes;
 
 type Result<T> = std::result::Result<T, ImportError>;
 
-/// Values of at most this many elements can be asked for to plan the rest of a graph.
+/// Integers and truth values of at most this many elements can be asked for to plan the rest of a graph.
 pub const KNOWN_ELEMENTS: usize = 1024;
+
+/// The same for other types: scales and limits, but not data.
+pub const KNOWN_FLOATS: usize = 16;
 
 /// What a caller may choose about planning.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +93,7 @@ pub struct Rest {
 pub struct Take {
     /// Where it comes from.
     pub source: Source,
-    /// Whether planning the rest wants its contents, not only its size.
+    /// Whether planning the rest wants its contents, not only its size. It must get them then, or it asks again.
     pub value: bool,
 }
 
@@ -110,24 +113,6 @@ pub enum Source {
 /// [`ImportError::Input`] when the inputs do not fit the graph, and what inference finds wrong.
 pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
     check_inputs(graph, inputs)?;
-    next_stage(graph, inputs, options)
-}
-
-impl Rest {
-    /// Plans the next stage, as [`plan`] does, from facts about [`Rest::takes`] in their order.
-    ///
-    /// # Errors
-    /// As [`plan`].
-    pub fn plan(&self, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
-        if inputs.len() != self.takes.len() || inputs.iter().any(|fact| fact.dims().is_none()) {
-            let detail = "the rest of a graph is planned without its inputs' sizes";
-            return Err(ImportError::internal(Place::model(), detail));
-        }
-        next_stage(&self.graph, inputs, options)
-    }
-}
-
-fn next_stage(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Stage> {
     let inferred = infer(graph, inputs, &options.fold)?;
     let graph = &inferred.graph;
     let mut available: HashSet<ValueId> = graph.inputs.iter().map(|(id, _)| *id).collect();
@@ -149,16 +134,20 @@ fn next_stage(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<S
         let outputs = graph.outputs.clone();
         return Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: None });
     }
-    if ready.is_empty() {
+    let (rest, outputs) = remaining(&inferred, &waiting, &available, None)?;
+    // Contents that were not known may be all that is missing.
+    let unasked = |(take, (id, _)): (&Take, &(ValueId, Fact))| {
+        take.value && inferred.fact(*id).is_some_and(|fact| fact.value.is_none())
+    };
+    if ready.is_empty() && !rest.takes.iter().zip(&rest.graph.inputs).any(unasked) {
         // The first node in topological order reads only what is given.
         let node = waiting.remove(0);
         let after: HashSet<ValueId> = given.iter().chain(node.outputs.iter().flatten()).copied().collect();
-        let (rest, _) = remaining(&inferred, waiting, &after, Some(&node))?;
+        let (rest, _) = remaining(&inferred, &waiting, &after, Some(&node))?;
         let inputs = node.inputs.iter().map(|id| id.map(|id| host_input(graph, id, &node)).transpose());
         let inputs = inputs.collect::<Result<_>>()?;
         return Ok(Stage { work: Work::Evaluate { node, inputs }, rest: Some(rest) });
     }
-    let (rest, outputs) = remaining(&inferred, waiting, &available, None)?;
     Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: Some(rest) })
 }
 
@@ -169,7 +158,8 @@ fn check_inputs(graph: &Graph, inputs: &[Fact]) -> Result<()> {
     }
     for ((id, declared), given) in graph.inputs.iter().zip(inputs) {
         let fail = |detail: String| Err(ImportError::Input { name: graph.name(*id).into(), detail });
-        if declared.dtype != given.dtype {
+        // Without a shape the type may be a guess: of a nested graph's input, of a result that only a run finds out.
+        if declared.dtype != given.dtype && declared.shape.is_some() {
             return fail(format!("the model declares {}, {} is given", declared.dtype, given.dtype));
         }
         let Some(dims) = given.dims() else {
@@ -196,11 +186,18 @@ fn host_input(graph: &Graph, id: ValueId, node: &Node) -> Result<HostInput> {
     })
 }
 
+/// Whether the contents of a value can be asked for.
+fn is_small(dtype: DType, dims: &[usize]) -> bool {
+    let integer = matches!(dtype, DType::I64 | DType::I32 | DType::Bool);
+    let most = if integer { KNOWN_ELEMENTS } else { KNOWN_FLOATS };
+    dims.iter().product::<usize>() <= most
+}
+
 /// The graph of the waiting nodes, and the values that a plan must give for it. `evaluated` is the node that runs
 /// instead of a plan.
 fn remaining(
     inferred: &Inferred,
-    waiting: Vec<Node>,
+    waiting: &[Node],
     available: &HashSet<ValueId>,
     evaluated: Option<&Node>,
 ) -> Result<(Rest, Vec<ValueId>)> {
@@ -236,13 +233,12 @@ fn remaining(
             },
         };
         let fact = inferred.fact(id);
-        let small =
-            |fact: &Fact| fact.dims().is_none_or(|dims| dims.iter().product::<usize>() <= KNOWN_ELEMENTS);
-        takes.push(Take { source, value: wanted.contains(&id) && fact.is_none_or(small) });
-        // An evaluated node may not even say its types beforehand; `Rest::plan` does not check them.
+        let small = |fact: &Fact| fact.dims().is_some_and(|dims| is_small(fact.dtype, &dims));
+        takes.push(Take { source, value: wanted.contains(&id) && fact.is_some_and(small) });
+        // An evaluated node may not even say its types beforehand.
         rest.inputs.push((id, fact.cloned().unwrap_or_else(|| Fact::unranked(DType::F32))));
     }
-    rest.nodes = waiting;
+    rest.nodes = waiting.to_vec();
     Ok((Rest { graph: rest, takes }, outputs))
 }
 

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-
-use sardonyx_ops::{matmul, movement, pool, reduce};
+use sardonyx_ops::{conv, matmul, movement, pool, reduce};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -13,7 +12,7 @@ use crate::standard;
 
 /// The rows of every family.
 const FAMILIES: &[&[OperatorRow]] =
-    &[matmul::OPERATORS, movement::OPERATORS, pool::OPERATORS, reduce::OPERATORS];
+    &[conv::OPERATORS, matmul::OPERATORS, movement::OPERATORS, pool::OPERATORS, reduce::OPERATORS];
 
 /// Rows by domain and name, the newest first.
 static INDEX: LazyLock<HashMap<(&str, &str), Vec<&OperatorRow>>> = LazyLock::new(|| {

@@ -7,9 +7,11 @@ use sardonyx_ops::plan::{Plan, PlanStep};
 
 use super::Report;
 
+type Values = Vec<Option<ValueId>>;
+
 pub(super) fn run(plan: &mut Plan, report: &mut Report) {
     let mut instead: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut first: HashMap<(String, Vec<Option<ValueId>>), Vec<Option<ValueId>>> = HashMap::new();
+    let mut first: HashMap<(String, Values), Values> = HashMap::new();
     let mut kept = Vec::with_capacity(plan.steps.len());
     for mut step in std::mem::take(&mut plan.steps) {
         for id in step.inputs.iter_mut().flatten() {
