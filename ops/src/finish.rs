@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::error::OpError;
 use crate::expr::Expr;
-use crate::expr::eval::{Evaluation, Lanes, TILE, Workspace};
+use crate::expr::eval::{Evaluation, TILE, Target, Workspace};
+use crate::expr::lanes::Lanes;
 use crate::ir::dtype::DType;
 use crate::ir::view::{View, ViewMut};
 
@@ -17,7 +18,7 @@ pub struct Finish<'a> {
 /// The tiles that an epilogue's steps go through on one thread.
 pub struct FinishWorkspace {
     tiles: Workspace,
-    accumulator: Lanes,
+    accumulator: [f32; TILE],
 }
 
 impl<'a> Finish<'a> {
@@ -41,8 +42,7 @@ impl<'a> Finish<'a> {
     /// # Errors
     /// When a type does not take part in expressions.
     pub fn workspace(&self) -> Result<FinishWorkspace, OpError> {
-        let tiles = self.evaluation.workspace()?;
-        Ok(FinishWorkspace { tiles, accumulator: Lanes::F32(Vec::with_capacity(TILE)) })
+        Ok(FinishWorkspace { tiles: self.evaluation.workspace(TILE)?, accumulator: [0.0; TILE] })
     }
 
     /// Passes the f32 results from flat output index `start` on through the expression, in place.
@@ -65,15 +65,11 @@ impl<'a> Finish<'a> {
     ) -> Result<(), OpError> {
         let FinishWorkspace { tiles, accumulator } = workspace;
         for (index, chunk) in results.chunks_mut(TILE).enumerate() {
-            if let Lanes::F32(lanes) = accumulator {
-                lanes.clear();
-                lanes.extend_from_slice(chunk);
-            }
-            let at = start + index * TILE;
-            self.evaluation.tile(tiles, &self.operands, Some(accumulator), at, chunk.len());
-            if let Lanes::F32(lanes) = self.evaluation.result(tiles, 0) {
-                chunk.copy_from_slice(lanes);
-            }
+            let (len, first) = (chunk.len(), start + index * TILE);
+            accumulator[..len].copy_from_slice(chunk);
+            let lanes = Lanes::F32(&accumulator[..len]);
+            let mut target = Target { outputs: &mut [bytemuck::cast_slice_mut(chunk)], first };
+            self.evaluation.tile(tiles, &self.operands, Some(lanes), first..first + len, &mut target)?;
         }
         Ok(())
     }

@@ -76,6 +76,16 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The type that the step itself names.
+    pub fn value(&self) -> Option<ValueType> {
+        match self {
+            Step::Constant(value, _) | Step::Call { value, .. } => Some(*value),
+            Step::Accumulator | Step::Operand(_) => None,
+        }
+    }
+}
+
 /// One stored result.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Output {

@@ -55,7 +55,10 @@ impl Kernel {
             text.push_str("enable f16;\n");
         }
         let longs = |value| value == ValueType::I64;
-        if storages().any(|storage| longs(storage.value())) || longs(self.expression.accumulator) {
+        if storages().any(|storage| longs(storage.value()))
+            || longs(self.expression.accumulator)
+            || self.expression.steps.iter().any(|step| step.value().is_some_and(longs))
+        {
             text.push_str(LONG4);
         }
         let mut body = self.with_knobs();

@@ -4,13 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 const FILES: &[&str] = &[
+    include_str!("../wgsl/lib/activation.wgsl"),
+    include_str!("../wgsl/lib/bool.wgsl"),
+    include_str!("../wgsl/lib/cast.wgsl"),
+    include_str!("../wgsl/lib/elementary.wgsl"),
     include_str!("../wgsl/lib/f32.wgsl"),
     include_str!("../wgsl/lib/i32.wgsl"),
     include_str!("../wgsl/lib/i64.wgsl"),
-    include_str!("../wgsl/lib/bool.wgsl"),
-    include_str!("../wgsl/lib/position.wgsl"),
     include_str!("../wgsl/lib/normalize.wgsl"),
+    include_str!("../wgsl/lib/position.wgsl"),
     include_str!("../wgsl/lib/reduce.wgsl"),
+    include_str!("../wgsl/lib/u32.wgsl"),
+    include_str!("../wgsl/lib/u64.wgsl"),
 ];
 
 /// Function name → its text, comments before it included.

@@ -1,4 +1,5 @@
-//! Expressions for people: `relu(acc + x0)` style calls.
+//! Expressions for people: `relu(add(acc, x0))`. A value that is read more than once is written once and named:
+//! `t0 = sigmoid(x0); mul(x0, t0)`.
 
 use std::fmt;
 
@@ -6,8 +7,12 @@ use super::{Expr, ExprNode, Scalar};
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut uses = vec![0usize; self.nodes.len()];
+        let read = self.nodes.iter().flat_map(|node| node.args()).chain(&self.results);
+        read.for_each(|&node| uses[node] += 1);
         let mut texts: Vec<String> = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
+        let mut named = 0;
+        for (node, &uses) in self.nodes.iter().zip(&uses) {
             let text = match node {
                 ExprNode::Accumulator => "acc".to_owned(),
                 ExprNode::Operand(index) => format!("x{index}"),
@@ -20,7 +25,14 @@ impl fmt::Display for Expr {
                 }
                 ExprNode::Cast { arg, to } => format!("{to}({})", texts[*arg]),
             };
-            texts.push(text);
+            // Without names, a chain of values that are read twice would double its text at each.
+            if uses > 1 && !node.args().is_empty() {
+                write!(f, "t{named} = {text}; ")?;
+                texts.push(format!("t{named}"));
+                named += 1;
+            } else {
+                texts.push(text);
+            }
         }
         let results: Vec<&str> = self.results.iter().map(|&result| texts[result].as_str()).collect();
         f.write_str(&results.join("; "))

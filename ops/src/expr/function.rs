@@ -1,8 +1,11 @@
 //! The function table's row type: one pointwise function, on the CPU and by name on the GPU.
 
-use super::eval::Lanes;
+use super::lanes::{Lanes, LanesMut};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
+
+/// The most arguments that a function has.
+pub const MAX_ARITY: usize = 3;
 
 /// Which element types a function takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,12 +31,16 @@ pub enum Gives {
     Bool,
 }
 
-/// One pointwise function. All arguments from `same_from` on have one type.
+/// A function over tiles: arguments, parameters, result. The result has the kind of the result's type; integers narrower
+/// than their lane and floats of 16 bits are brought into range by the caller.
+pub type Eval = fn(&[Lanes<'_>], &[f32], LanesMut<'_>);
+
+/// One pointwise function.
 #[derive(Debug)]
 pub struct Function {
     /// Its name; the WGSL library has `NAME_f32`, `NAME_i64` … for the types that run on a GPU.
     pub name: &'static str,
-    /// Number of arguments, parameters not counted.
+    /// Number of arguments, parameters not counted; at most [`MAX_ARITY`].
     pub arity: usize,
     /// Number of constant parameters.
     pub params: usize,
@@ -41,11 +48,12 @@ pub struct Function {
     pub accepts: Accepts,
     /// Index of the first argument of the common type: 1 for `select`, else 0.
     pub same_from: usize,
+    /// Later arguments may have another type than the first, as the exponent of a power does.
+    pub mixes: bool,
     /// Type of the result.
     pub gives: Gives,
-    /// The function over tiles. The output has the kind of the result's type; integers narrower than their lane are
-    /// wrapped by the caller.
-    pub eval: fn(&[&Lanes], &[f32], &mut Lanes),
+    /// The function over tiles.
+    pub eval: Eval,
 }
 
 impl PartialEq for Function {
@@ -55,6 +63,30 @@ impl PartialEq for Function {
 }
 
 impl Function {
+    /// A function of `arity` arguments of one type, which is also that of the result.
+    pub const fn new(name: &'static str, arity: usize, accepts: Accepts, eval: Eval) -> Function {
+        Function {
+            name,
+            arity,
+            params: 0,
+            accepts,
+            same_from: 0,
+            mixes: false,
+            gives: Gives::Argument(0),
+            eval,
+        }
+    }
+
+    /// The same with constant parameters.
+    pub const fn with_params(self, params: usize) -> Function {
+        Function { params, ..self }
+    }
+
+    /// The same with truth values as result.
+    pub const fn giving_bool(self) -> Function {
+        Function { gives: Gives::Bool, ..self }
+    }
+
     /// The type of the result for arguments of these types.
     ///
     /// # Errors
@@ -91,7 +123,7 @@ impl Function {
             if !fits {
                 return Err(OpError::Type { input, expected, got });
             }
-            if got != given[self.same_from] {
+            if !self.mixes && got != given[self.same_from] {
                 return Err(OpError::Type { input, expected: "the type of the other inputs", got });
             }
         }

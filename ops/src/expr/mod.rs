@@ -2,9 +2,13 @@
 //! broadcast to one output. The same expression runs on the CPU tile by tile ([`eval`]) and becomes the end of a GPU
 //! kernel ([`Expr::to_wgsl`]).
 
+mod convert;
 mod display;
 pub mod eval;
 pub mod function;
+pub mod lanes;
+#[cfg(test)]
+mod tests;
 mod wgsl;
 
 pub use function::Function;
@@ -47,6 +51,17 @@ pub enum ExprNode {
         /// Type of the result.
         to: DType,
     },
+}
+
+impl ExprNode {
+    /// The earlier nodes that this one reads.
+    pub fn args(&self) -> &[usize] {
+        match self {
+            ExprNode::Call { args, .. } => args,
+            ExprNode::Cast { arg, .. } => std::slice::from_ref(arg),
+            _ => &[],
+        }
+    }
 }
 
 /// A pointwise expression with one or more results.
@@ -154,11 +169,8 @@ impl Expr {
         let mut needed = vec![false; self.nodes.len()];
         self.results.iter().for_each(|&result| needed[result] = true);
         for (index, node) in self.nodes.iter().enumerate().rev() {
-            match node {
-                _ if !needed[index] => {}
-                ExprNode::Call { args, .. } => args.iter().for_each(|&arg| needed[arg] = true),
-                ExprNode::Cast { arg, .. } => needed[*arg] = true,
-                _ => {}
+            if needed[index] {
+                node.args().iter().for_each(|&arg| needed[arg] = true);
             }
         }
         let mut nodes: Vec<ExprNode> = Vec::new();
@@ -176,23 +188,5 @@ impl Expr {
             });
         }
         Expr { nodes, results: self.results.iter().map(|&result| place[result]).collect() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pointwise::functions::ADD;
-
-    #[test]
-    fn inlining_and_tidying_keep_the_meaning() {
-        let add = Expr::call(&ADD, 2, Vec::new());
-        // (x2 + x3) + (x2 + x3), written twice.
-        let double = add.inline(0, &add).map_operands(|i| Ok(if i == 1 { 1 } else { i }));
-        let both = double.inline(1, &add).map_operands(|i| Ok(if i >= 4 { i - 2 } else { i }));
-        let tidy = both.tidied();
-        assert_eq!(tidy.to_string(), "add(add(x2, x3), add(x2, x3))");
-        assert_eq!(tidy.nodes.len(), 4);
-        assert_eq!(tidy.calls(), 2);
     }
 }

@@ -35,33 +35,31 @@ impl Expr {
                 ExprNode::Operand(index) => Step::Operand(*index),
                 ExprNode::Constant(_, scalar) => Step::Constant(value, literal(*scalar, value)?),
                 ExprNode::Call { function, args, params } => {
-                    let over = types.get(*args.last().unwrap_or(&0)).copied().unwrap_or(dtype);
-                    let name = format!("{}_{}", function.name, suffix(over)?);
+                    let over = args.get(function.same_from).map_or(dtype, |&arg| types[arg]);
+                    let mut given = Vec::with_capacity(args.len());
+                    for &arg in args {
+                        let at = place[arg];
+                        given.push(match function.mixes && types[arg] != over {
+                            true => coerce(&mut all.steps, at, types[arg], over)?,
+                            false => at,
+                        });
+                    }
                     let params: Result<Vec<_>, _> = params
                         .iter()
                         .map(|&param| literal(Scalar::Float(f64::from(param)), ValueType::F32))
                         .collect();
-                    call(name, args.iter().map(|&arg| place[arg]).collect(), params?, value)?
+                    let name = format!("{}_{}", function.name, suffix(over)?);
+                    all.steps.push(call(name, given, params?, value)?);
+                    place.push(wrapped(&mut all.steps, dtype)?);
+                    continue;
                 }
                 ExprNode::Cast { arg, to } => {
-                    let from = types.get(*arg).copied().unwrap_or(*to);
-                    if value_type(from)? == value && suffix(from)? == suffix(*to)? {
-                        place.push(place[*arg]);
-                        if narrow(*to).is_some() {
-                            wrap(&mut all.steps, &mut place, *to)?;
-                        }
-                        continue;
-                    }
-                    let name = format!("cast_{}_{}", suffix(from)?, suffix(*to)?);
-                    call(name, vec![place[*arg]], Vec::new(), value)?
+                    place.push(convert(&mut all.steps, place[*arg], types[*arg], *to)?);
+                    continue;
                 }
             };
-            let computed = matches!(step, Step::Call { .. });
             all.steps.push(step);
             place.push(all.steps.len() - 1);
-            if computed && narrow(dtype).is_some() {
-                wrap(&mut all.steps, &mut place, dtype)?;
-            }
         }
         all.results = self.results.iter().map(|&result| place[result]).collect();
         Ok(all)
@@ -90,6 +88,35 @@ fn call(function: String, args: Vec<usize>, params: Vec<String>, value: ValueTyp
     Ok(Step::Call { function, args, params, value })
 }
 
+/// Adds the steps of a conversion and returns where its result stands.
+fn convert(steps: &mut Vec<Step>, at: usize, from: DType, to: DType) -> Result<usize, OpError> {
+    let value = value_type(to)?;
+    let (source, target) = (suffix(from)?, suffix(to)?);
+    let name = match (source, to) {
+        // Rounds also where the value stays 32 bits wide. A wider type has the same values.
+        ("f32", DType::F16) if from != DType::F16 => "round_to_f16".to_owned(),
+        ("f32", DType::BF16) if from != DType::BF16 => "round_to_bf16".to_owned(),
+        // Straight to the narrow type: its ends count, not its lowest bits.
+        ("f32", DType::I8 | DType::I16 | DType::U8 | DType::U16) => format!("cast_f32_{to}"),
+        _ if source == target => return if narrow(to).is_some() { wrap(steps, at, to) } else { Ok(at) },
+        _ => format!("cast_{source}_{target}"),
+    };
+    steps.push(call(name, vec![at], Vec::new(), value)?);
+    match (source, to) {
+        ("f32", _) => Ok(steps.len() - 1),
+        (_, DType::F16 | DType::BF16) => convert(steps, steps.len() - 1, DType::F32, to),
+        _ => wrapped(steps, to),
+    }
+}
+
+/// A later argument in the type of the first. Converting a fraction to an integer would lose it.
+fn coerce(steps: &mut Vec<Step>, at: usize, from: DType, to: DType) -> Result<usize, OpError> {
+    if from.is_float() && !to.is_float() {
+        return Err(OpError::unsupported(format!("{to} with {from} in a GPU kernel")));
+    }
+    convert(steps, at, from, to)
+}
+
 /// The function that brings a computed value back into the range of a type narrower than its WGSL value.
 fn narrow(dtype: DType) -> Option<&'static str> {
     Some(match dtype {
@@ -101,12 +128,18 @@ fn narrow(dtype: DType) -> Option<&'static str> {
     })
 }
 
-fn wrap(steps: &mut Vec<Step>, place: &mut [usize], dtype: DType) -> Result<(), OpError> {
-    if let (Some(name), Some(last)) = (narrow(dtype), place.last_mut()) {
-        steps.push(call(name.to_owned(), vec![*last], Vec::new(), value_type(dtype)?)?);
-        *last = steps.len() - 1;
+/// Where the last step's value stands once it is in the range of its type.
+fn wrapped(steps: &mut Vec<Step>, dtype: DType) -> Result<usize, OpError> {
+    let last = steps.len().saturating_sub(1);
+    if narrow(dtype).is_some() { wrap(steps, last, dtype) } else { Ok(last) }
+}
+
+fn wrap(steps: &mut Vec<Step>, at: usize, dtype: DType) -> Result<usize, OpError> {
+    if let Some(name) = narrow(dtype) {
+        steps.push(call(name.to_owned(), vec![at], Vec::new(), value_type(dtype)?)?);
+        return Ok(steps.len() - 1);
     }
-    Ok(())
+    Ok(at)
 }
 
 /// A constant in WGSL. Infinities and NaN have no literal: such constants must stay operands.

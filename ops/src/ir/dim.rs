@@ -79,6 +79,20 @@ impl Dim {
         sum.into_dim()
     }
 
+    /// The difference of two dimensions.
+    ///
+    /// # Errors
+    /// When the result is known to be negative, or overflows.
+    pub fn sub(&self, other: &Dim) -> Result<Dim, DimError> {
+        let (mut difference, other) = (self.linear(), other.linear());
+        difference.constant = difference.constant.checked_sub(other.constant).ok_or(DimError)?;
+        for (atom, n) in other.terms {
+            let slot = difference.terms.entry(atom).or_insert(0);
+            *slot = slot.checked_sub(n).ok_or(DimError)?;
+        }
+        difference.into_dim()
+    }
+
     /// This dimension times a number.
     ///
     /// # Errors
@@ -340,6 +354,9 @@ mod tests {
         assert_eq!(half.to_string(), "floor((height+1)/2)");
         let back = h.offset(3).unwrap().offset(-3).unwrap();
         assert_eq!(back, h);
+        assert_eq!(h.scale(3).unwrap().sub(&h).unwrap(), h.scale(2).unwrap());
+        assert_eq!(h.sub(&h), Ok(Dim::Known(0)));
+        assert_eq!(Dim::Known(2).sub(&Dim::Known(3)), Err(DimError));
         let n = Dim::named("batch").mul(&h.scale(4).unwrap()).unwrap();
         assert_eq!(n.to_string(), "4*batch*height");
         assert_eq!(n.div_exact(&h), Some(Dim::named("batch").scale(4).unwrap()));

@@ -1,27 +1,36 @@
 //! Operators that compute each output element from the elements at the same place of their inputs.
 //!
-//! All of them are one operator, [`Pointwise`], with an [`Expr`]; a row of [`functions`] is all that a new one needs.
+//! All of them are one operator, [`Pointwise`], with an [`Expr`]. A new one needs a row of [`functions`] with its WGSL, and
+//! a row of [`OPERATORS`].
 
+pub mod aligned;
+pub mod cast;
 pub mod functions;
+mod lower;
+mod operators;
+mod sizes;
 
 use rayon::prelude::*;
-use sardonyx_shaders::expression::{Expression, Output};
-use sardonyx_shaders::storage::{ValueType, Width};
-use sardonyx_shaders::{Capabilities, Kernel, params, table};
+use sardonyx_shaders::Capabilities;
+
+pub use cast::{CastLike, cast};
+pub use operators::OPERATORS;
 
 use crate::broadcast;
-use crate::dispatch::{Binding, Candidate, Dispatch, Ending, Lowering, Refusal, linear_grid, word};
+use crate::dispatch::Lowering;
 use crate::error::OpError;
-use crate::expr::eval::{self, Evaluation, TILE};
-use crate::expr::{Expr, ExprNode};
+use crate::expr::Expr;
+use crate::expr::eval::{Evaluation, TILE, Target};
+use crate::ir::dim::Dim;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
-use crate::ir::tensor::Tensor;
+use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::{View, ViewMut};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
-/// An expression over inputs that broadcast to one shape; each result is an output.
+/// An expression over inputs that broadcast to one shape; each result is an output. Operand `i` of the expression is the
+/// `i`-th input that is given: absent ones do not count.
 #[derive(Clone, Debug)]
 pub struct Pointwise {
     /// The operator's name in the model, or the joined name of a fused chain.
@@ -38,17 +47,16 @@ impl Operator for Pointwise {
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
         let facts: Vec<&Fact> = inputs.iter().flatten().copied().collect();
         let types: Vec<DType> = facts.iter().map(|fact| fact.dtype).collect();
-        let shapes: Option<Vec<&[crate::ir::dim::Dim]>> =
-            facts.iter().map(|fact| fact.shape.as_deref()).collect();
+        let shapes: Option<Vec<&[Dim]>> = facts.iter().map(|fact| fact.shape.as_deref()).collect();
         let shape = shapes.map(|shapes| broadcast::shape(&shapes)).transpose()?;
         let all = self.expr.types(None, &types)?;
-        let results = self.expr.results.iter().map(|&result| Fact {
-            dtype: all[result],
-            shape: shape.clone(),
-            value: None,
-            sizes: functions::sizes(&self.expr, &facts),
-        });
-        Ok(results.collect())
+        let fact = |&result: &usize| match &shape {
+            Some(shape) => Fact::new(all[result], shape.clone()),
+            None => Fact::unranked(all[result]),
+        };
+        let mut results: Vec<Fact> = self.expr.results.iter().map(fact).collect();
+        sizes::complete(&self.expr, &facts, &mut results);
+        Ok(results)
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
@@ -57,19 +65,19 @@ impl Operator for Pointwise {
         let dims = broadcast::dims(&shapes)?;
         let types: Vec<DType> = operands.iter().map(|view| view.dtype).collect();
         let all = self.expr.types(None, &types)?;
-        let len: usize = crate::ir::tensor::element_count(&dims).ok_or(OpError::Size)?;
+        let len: usize = element_count(&dims).ok_or(OpError::Size)?;
         let mut buffers = Vec::new();
         for &result in &self.expr.results {
-            buffers.push((
-                all[result],
-                vec![0u64; all[result].bytes_for(len).ok_or(OpError::Size)?.div_ceil(8)],
-            ));
+            let bytes = all[result].bytes_for(len).ok_or(OpError::Size)?;
+            let mut words: Vec<u64> = Vec::new();
+            words.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| OpError::Size)?;
+            words.resize(bytes.div_ceil(8), 0);
+            buffers.push((all[result], bytes, words));
         }
         let mut views: Vec<ViewMut<'_>> = Vec::new();
-        for (dtype, words) in &mut buffers {
+        for (dtype, wanted, words) in &mut buffers {
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(words);
-            let wanted = dtype.bytes_for(len).ok_or(OpError::Size)?;
-            views.push(ViewMut { dtype: *dtype, dims: &dims, bytes: &mut bytes[..wanted] });
+            views.push(ViewMut { dtype: *dtype, dims: &dims, bytes: &mut bytes[..*wanted] });
         }
         compute(&self.expr, &operands, &dims, &mut views)?;
         views.iter().map(|view| Ok(view.as_view().to_tensor())).collect()
@@ -81,7 +89,7 @@ impl Operator for Pointwise {
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
-        Lowering::from_result(lower(&self.expr, problem, caps))
+        Lowering::from_result(lower::lower(&self.expr, problem, caps))
     }
 
     fn role(&self) -> Role {
@@ -112,90 +120,34 @@ fn compute(
     dims: &[usize],
     outputs: &mut [ViewMut<'_>],
 ) -> Result<(), OpError> {
-    const CHUNK: usize = 16 * TILE;
+    // Below this, handing work to another thread costs more than the work.
+    const LEAST: usize = 16 * TILE;
     let shapes: Vec<(DType, &[usize])> = operands.iter().map(|view| (view.dtype, view.dims)).collect();
     let evaluation = Evaluation::new(expr, None, &shapes, dims)?;
-    let len: usize = dims.iter().product();
-    let piece = |outputs: &mut [ViewMut<'_>], start: usize, len: usize| -> Result<(), OpError> {
-        let mut workspace = evaluation.workspace()?;
-        let mut done = 0;
-        while done < len {
-            let tile = TILE.min(len - done);
-            evaluation.tile(&mut workspace, operands, None, start + done, tile);
-            for (index, output) in outputs.iter_mut().enumerate() {
-                eval::store(evaluation.result(&workspace, index), output, done);
-            }
-            done += tile;
+    let len = element_count(dims).ok_or(OpError::Size)?;
+    let piece = |start: usize, outputs: &mut [&mut [u8]], len: usize| -> Result<(), OpError> {
+        let mut workspace = evaluation.workspace(len)?;
+        let mut target = Target { outputs, first: start };
+        for at in (start..start + len).step_by(TILE) {
+            let end = (at + TILE).min(start + len);
+            evaluation.tile(&mut workspace, operands, None, at..end, &mut target)?;
         }
         Ok(())
     };
-    match outputs {
-        [output] if len > CHUNK => {
-            let bytes = output.dtype.bits() / 8;
-            let dtype = output.dtype;
-            output.bytes.par_chunks_mut(CHUNK * bytes).enumerate().try_for_each(|(index, chunk)| {
-                let dims = [chunk.len() / bytes];
-                let len = dims[0];
-                let mut part = [ViewMut { dtype, dims: &dims, bytes: chunk }];
-                piece(&mut part, index * CHUNK, len)
-            })
-        }
-        outputs => piece(outputs, 0, len),
+    // A few chunks for each thread, so that one that is held up does not hold up all.
+    let chunk = (len / (4 * rayon::current_num_threads())).next_multiple_of(TILE).max(LEAST);
+    let mut parts: Vec<Vec<&mut [u8]>> = Vec::new();
+    parts.resize_with(len.div_ceil(chunk), || Vec::with_capacity(outputs.len()));
+    for output in outputs {
+        let bytes = output.dtype.bytes_for(chunk).ok_or(OpError::Size)?;
+        parts.iter_mut().zip(output.bytes.chunks_mut(bytes)).for_each(|(part, bytes)| part.push(bytes));
     }
-}
-
-fn lower(expr: &Expr, problem: &Problem<'_>, caps: &Capabilities) -> Result<Candidate, Refusal> {
-    let variant = &table::POINTWISE;
-    let kernel = variant.name;
-    let refuse = |reason: String| Refusal { kernel, reason };
-    let output = problem.outputs.first().ok_or_else(|| refuse("no output".to_owned()))?;
-    let mut ending = Ending {
-        expression: Expression {
-            accumulator: ValueType::F32,
-            operands: Vec::new(),
-            steps: Vec::new(),
-            outputs: Vec::new(),
-        },
-        reads: Vec::new(),
-        operands: Vec::new(),
+    let run = |(index, part): (usize, &mut Vec<&mut [u8]>)| {
+        let start = index * chunk;
+        piece(start, part, chunk.min(len - start))
     };
-    let mut types = Vec::new();
-    for (index, input) in problem.inputs.iter().enumerate() {
-        let storage = problem.stored(kernel, input.as_ref())?;
-        let input = input.as_ref().ok_or_else(|| refuse("an input is missing".to_owned()))?;
-        types.push(input.dtype);
-        ending
-            .push_operand(input, storage, output.dims, Width::Four, Binding::Input(index))
-            .ok_or_else(|| refuse("an input broadcasts over more than eight dimensions".to_owned()))?;
+    match parts.len() {
+        0 | 1 => parts.iter_mut().enumerate().try_for_each(run),
+        _ => parts.par_iter_mut().enumerate().try_for_each(run),
     }
-    let steps = expr.to_wgsl(None, &types).map_err(|error| refuse(error.to_string()))?;
-    ending.expression.steps = steps.steps;
-    for (&step, output) in steps.results.iter().zip(&problem.outputs) {
-        let storage = problem.stored(kernel, Some(output))?;
-        ending.expression.outputs.push(Output { step, storage, width: Width::Four });
-    }
-    let bound = ending.reads.len() + problem.outputs.len();
-    if bound > caps.storage_buffers as usize {
-        return Err(refuse(format!("{bound} tensors, the device binds {}", caps.storage_buffers)));
-    }
-    let len = output.len();
-    let params = params::pointwise::Pointwise { len: word(kernel, len)?, ..Default::default() };
-    let grid = linear_grid(kernel, len.div_ceil(4 * 64), caps)?;
-    Ok(Candidate {
-        dispatches: vec![Dispatch {
-            kernel: Kernel { variant, inputs: Vec::new(), knobs: Vec::new(), expression: ending.expression },
-            reads: ending.reads,
-            writes: (0..problem.outputs.len()).map(Binding::Output).collect(),
-            params: bytemuck::bytes_of(&params).to_vec(),
-            operands: ending.operands,
-            grid,
-        }],
-        ..Candidate::default()
-    })
-}
-
-/// A conversion of one input.
-pub fn cast(to: DType) -> Pointwise {
-    let nodes = vec![ExprNode::Operand(0), ExprNode::Cast { arg: 0, to }];
-    Pointwise { name: "Cast", expr: Expr { nodes, results: vec![1] } }
 }
