@@ -211,25 +211,37 @@ impl Ending {
     ) -> Option<()> {
         let index = self.expression.operands.len();
         self.push_operand(operand, operand.storage?, output, width, binding)?;
-        let value = ValueType::F32;
-        let call = |name: &str, args: Vec<usize>| Step::Call {
-            function: format!("{name}_f32"),
-            args,
-            params: Vec::new(),
-            value,
-        };
         let mut steps = vec![Step::Accumulator, Step::Operand(index)];
         if factor != 1.0 {
             let literal = factor.is_finite().then(|| format!("f32({factor:?})"))?;
-            steps.extend([Step::Constant(value, literal), call("mul", vec![1, 2])]);
+            steps.extend([Step::Constant(ValueType::F32, literal), call_f32("mul", vec![1, 2])]);
         }
-        steps.push(call("add", vec![0, steps.len() - 1]));
-        let sum = steps.len() - 1;
+        steps.push(call_f32("add", vec![0, steps.len() - 1]));
+        self.prepend(steps)
+    }
+
+    /// Multiplies what the kernel hands over by an operand, before everything else: a scale. `None` when it has too many
+    /// dimensions.
+    pub fn multiply_first(
+        &mut self,
+        operand: &Operand<'_>,
+        output: &[usize],
+        width: Width,
+        binding: Binding,
+    ) -> Option<()> {
+        let index = self.expression.operands.len();
+        self.push_operand(operand, operand.storage?, output, width, binding)?;
+        self.prepend(vec![Step::Accumulator, Step::Operand(index), call_f32("mul", vec![0, 1])])
+    }
+
+    /// Puts the value of the last of `steps` in the place of the accumulator. `None` when a step refers to no earlier one.
+    pub fn prepend(&mut self, mut steps: Vec<Step>) -> Option<()> {
+        let first = steps.len().checked_sub(1)?;
         // Where each of the old steps stands now.
         let mut place = Vec::with_capacity(self.expression.steps.len());
         for mut step in std::mem::take(&mut self.expression.steps) {
             if step == Step::Accumulator {
-                place.push(sum);
+                place.push(first);
                 continue;
             }
             if let Step::Call { args, .. } = &mut step {
@@ -246,6 +258,10 @@ impl Ending {
         self.expression.steps = steps;
         Some(())
     }
+}
+
+fn call_f32(name: &str, args: Vec<usize>) -> Step {
+    Step::Call { function: format!("{name}_f32"), args, params: Vec::new(), value: ValueType::F32 }
 }
 
 /// A grid of `groups` workgroups in a row.

@@ -12,6 +12,7 @@ pub mod finish;
 pub mod ir;
 pub mod matmul;
 pub mod movement;
+pub mod norm;
 pub mod operator;
 pub mod plan;
 pub mod pointwise;

@@ -167,7 +167,8 @@ pub struct Check {
     op: Arc<dyn Operator>,
     inputs: Vec<Option<Tensor>>,
     constant: Vec<bool>,
-    outputs: usize,
+    /// For each output of the operator, whether the plan has it.
+    outputs: Vec<bool>,
     f32: f64,
     f16: f64,
     gpu: bool,
@@ -179,7 +180,7 @@ impl Check {
     /// element: f32 1e-5, f16 4e-3; integers exact.
     pub fn new(op: Arc<dyn Operator>, inputs: Vec<Option<Tensor>>) -> Check {
         let constant = vec![false; inputs.len()];
-        Check { op, inputs, constant, outputs: 1, f32: 1e-5, f16: 4e-3, gpu: true, epilogue: None }
+        Check { op, inputs, constant, outputs: vec![true], f32: 1e-5, f16: 4e-3, gpu: true, epilogue: None }
     }
 
     /// Inputs with these indices are constants of the plan, so that they are packed at load.
@@ -189,8 +190,13 @@ impl Check {
     }
 
     /// The number of outputs.
-    pub fn outputs(mut self, outputs: usize) -> Check {
-        self.outputs = outputs;
+    pub fn outputs(self, outputs: usize) -> Check {
+        self.wanted(&vec![true; outputs])
+    }
+
+    /// For each output, whether it is wanted.
+    pub fn wanted(mut self, outputs: &[bool]) -> Check {
+        self.outputs = outputs.to_vec();
         self
     }
 
@@ -244,14 +250,18 @@ impl Check {
             });
             PlanEpilogue { expr: expr.clone(), operands: operands.collect() }
         });
-        for (index, result) in results.iter().enumerate() {
+        let mut results = results.iter().enumerate();
+        let outputs = self.outputs.iter().map(|&wanted| {
+            let (index, result) = results.next().filter(|_| wanted)?;
             let id = add(&mut plan, format!("output{index}"), result, false);
             plan.outputs.push(id);
-        }
+            Some(id)
+        });
+        let outputs = outputs.collect();
         plan.steps.push(PlanStep {
             op: Arc::clone(&self.op),
             inputs,
-            outputs: plan.outputs.iter().map(|&id| Some(id)).collect(),
+            outputs,
             epilogue,
             nodes: vec![Arc::from(self.op.name())],
         });
@@ -265,7 +275,7 @@ impl Check {
     #[track_caller]
     pub fn run(&self) {
         let views: Vec<_> = self.inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
-        let mut want = self.op.reference(&views, self.outputs).unwrap();
+        let mut want = self.op.reference(&views, self.outputs.len()).unwrap();
         if let Some((expr, operands)) = &self.epilogue {
             let mut words = vec![0u64; want[0].bytes().len().div_ceil(8)];
             let dims = want[0].dims().to_vec();
@@ -280,6 +290,8 @@ impl Check {
             want[0] = view.as_view().to_tensor();
         }
         let (plan, given) = self.plan(&want);
+        let mut wanted = self.outputs.iter();
+        want.retain(|_| wanted.next() == Some(&true));
         let _turn = gpu_turn();
         self.run_on(&Device::cpu(), &plan, &given, &want, Precision::Model);
         for gpu in gpus() {

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(row(Kind::Min), [-2.0, 0.5]);
         assert_eq!(row(Kind::Prod), [-8.0, 7.5]);
         assert_eq!(row(Kind::L1), [7.0, 8.5]);
-        assert_eq!(row(Kind::L2), [4.582_575_8, 5.852_349_9]);
+        assert_eq!(row(Kind::L2), [4.582_576, 5.852_349_8]);
         assert_eq!(row(Kind::SumSquare), [21.0, 34.25]);
         assert_eq!(row(Kind::LogSum), [1.098_612_3, 2.140_066_1]);
         assert_eq!(row(Kind::LogSumExp), [4.050_945_8, 5.136_665_2]);
@@ -288,7 +288,7 @@ mod tests {
     fn logarithms_of_exponentials_stay_finite() {
         let large = Tensor::from_vec(&[2], vec![1000.0f32, 1000.0]).unwrap();
         let got = one(&reduce(Kind::LogSumExp, &[0]), &large).to_vec::<f32>().unwrap();
-        assert_eq!(got, [1_000.693_15]);
+        assert_eq!(got, [1_000.693_2]);
         let none = Tensor::from_vec(&[2], vec![f32::NEG_INFINITY; 2]).unwrap();
         let got = one(&reduce(Kind::LogSumExp, &[0]), &none).to_vec::<f32>().unwrap();
         assert_eq!(got, [f32::NEG_INFINITY]);

@@ -8,3 +8,14 @@ fn normalize_factor(sum: vec4<f32>, statistic: u32, len: f32, epsilon: f32) -> v
     default: { return inverseSqrt(sum / len + epsilon); }
   }
 }
+
+fn batch_norm_f32(
+  x: vec4<f32>,
+  scale: vec4<f32>,
+  bias: vec4<f32>,
+  mean: vec4<f32>,
+  variance: vec4<f32>,
+  epsilon: f32,
+) -> vec4<f32> {
+  return (x - mean) * inverseSqrt(variance + epsilon) * scale + bias;
+}
