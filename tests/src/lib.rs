@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "test code")]
 
+pub mod zoo;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
