@@ -14,10 +14,14 @@ use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
 use crate::placement::{Place, PlacedStep, Placement};
 use crate::program::Settings;
+use crate::session::Fallback;
 use crate::values::Times;
 
 /// Sizes for which programs are kept; the one unused longest goes first.
 const KEPT: usize = 8;
+
+/// Why a node with data-dependent sizes runs on the host.
+const DYNAMIC: &str = "the size of its result depends on data";
 
 /// The sizes, and where planning wants them the contents, of a stage's inputs.
 #[derive(Clone, PartialEq)]
@@ -82,6 +86,16 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
         Work::Compiled(plan) => {
             let text = plan.to_string();
             (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
+        }
+        Work::Evaluate { node, .. }
+            if maker.device.gpu().is_some() && maker.settings.fallback == Fallback::Deny =>
+        {
+            return Err(Error::Unsupported {
+                node: node.name.to_string(),
+                op: node.op.name(),
+                device: maker.device.info().id.clone(),
+                why: DYNAMIC.to_owned(),
+            });
         }
         Work::Evaluate { node, inputs } => {
             let text = format!(
@@ -190,7 +204,7 @@ impl Stage {
             Ready::Evaluate { node, .. } => all.steps.push(PlacedStep {
                 op: node.op.name(),
                 nodes: vec![Arc::clone(&node.name)],
-                place: Place::Cpu { reason: "the size of its result depends on data".to_owned() },
+                place: Place::Cpu { reason: DYNAMIC.to_owned() },
             }),
         }
     }
