@@ -16,8 +16,10 @@ use sardonyx_ops::OpError;
 #[non_exhaustive]
 pub enum ImportError {
     /// The operating system would not give a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{at}{}: {source}", path.display())]
     Io {
+        /// The tensor that names the file; nothing for the model itself.
+        at: Box<Place>,
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -352,7 +354,8 @@ impl ImportError {
     /// The same error, at this node or value if it did not know one.
     #[must_use]
     pub(crate) fn within(mut self, place: impl FnOnce() -> Place) -> ImportError {
-        if let ImportError::Invalid { at, .. }
+        if let ImportError::Io { at, .. }
+        | ImportError::Invalid { at, .. }
         | ImportError::Unsupported { at, .. }
         | ImportError::BudgetExceeded { at, .. }
         | ImportError::Internal { at, .. }
@@ -382,8 +385,9 @@ impl ImportError {
     /// Where in the model, if the error belongs to a place.
     pub fn place(&self) -> Option<&Place> {
         match self {
-            ImportError::Io { .. } | ImportError::Parse { .. } | ImportError::Input { .. } => None,
-            ImportError::Invalid { at, .. }
+            ImportError::Parse { .. } | ImportError::Input { .. } => None,
+            ImportError::Io { at, .. }
+            | ImportError::Invalid { at, .. }
             | ImportError::Unsupported { at, .. }
             | ImportError::BudgetExceeded { at, .. }
             | ImportError::Internal { at, .. }

@@ -15,7 +15,11 @@ use crate::error::{ImportError, ParseFault};
 /// [`ImportError::Io`] when the path cannot be opened or is not a regular file; [`ImportError::Parse`] when
 /// the file is empty, which no ONNX file is.
 pub fn map_file(path: &Path) -> Result<Bytes, ImportError> {
-    let failed = |source: io::Error| ImportError::Io { path: path.to_owned(), source: Arc::new(source) };
+    let failed = |source: io::Error| ImportError::Io {
+        at: Box::default(),
+        path: path.to_owned(),
+        source: Arc::new(source),
+    };
     // Looked at before it is opened: opening a named pipe would wait for its other end.
     require_regular(&std::fs::metadata(path).map_err(failed)?).map_err(failed)?;
     let file = File::open(path).map_err(failed)?;

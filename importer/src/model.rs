@@ -1,5 +1,6 @@
 //! A model: its graph, what it takes and gives, and where it comes from.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::error::ImportError;
 use crate::graph;
 use crate::infer::{FoldLimits, infer};
 use crate::map::map_file;
-use crate::onnx::{self, LoadLimits, ModelProto, OperatorSetId, TypeProto, ValueInfoProto};
+use crate::onnx::{self, ExternalData, LoadLimits, ModelProto, OperatorSetId, TypeProto, ValueInfoProto};
 
 /// An input or output of a model.
 #[derive(Debug, Clone)]
@@ -53,7 +54,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model file, which is mapped into memory.
+    /// Opens a model file, which is mapped into memory, as are the files of its external data, which must lie beside or
+    /// beneath it.
     ///
     /// # Errors
     /// [`ImportError`]: the first thing that is wrong with it.
@@ -66,7 +68,11 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, limits: &LoadLimits) -> Result<Model, ImportError> {
-        Model::load(map_file(path.as_ref())?, limits)
+        let path = path.as_ref();
+        // The folder of a name without one is the current folder.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        Model::load(map_file(path)?, limits, Some(ExternalData::new(folder)?))
     }
 
     /// Takes a model from memory; it cannot have external data.
@@ -74,12 +80,16 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Model, ImportError> {
-        Model::load(bytes.into(), &LoadLimits::default())
+        Model::load(bytes.into(), &LoadLimits::default(), None)
     }
 
-    fn load(bytes: Bytes, limits: &LoadLimits) -> Result<Model, ImportError> {
+    fn load(bytes: Bytes, limits: &LoadLimits, external: Option<ExternalData>) -> Result<Model, ImportError> {
         let proto = onnx::read(bytes.clone(), limits)?;
-        let graph = graph::build(&proto.graph, &|tensor| onnx::to_tensor(tensor, limits))?;
+        let external = RefCell::new(external);
+        let graph = graph::build(&proto.graph, &|tensor| match &mut *external.borrow_mut() {
+            Some(external) => external.tensor(tensor, limits),
+            None => onnx::to_tensor(tensor, limits),
+        })?;
         let inputs = graph
             .inputs
             .iter()

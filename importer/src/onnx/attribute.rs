@@ -146,6 +146,44 @@ impl AttributeValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::testing::{Model, bytes, error, fixed32, int, node, read};
+
+    /// A model with one attribute `a` of these fields.
+    fn with(fields: &[Vec<u8>]) -> Vec<u8> {
+        let attribute = [bytes(1, b"a"), fields.concat()].concat();
+        Model::new(&["x"], vec![node("Op", &["x"], &["y"], &[attribute])], &["y"]).encode()
+    }
+
+    #[test]
+    fn the_kind_is_declared_or_plain_to_see() {
+        let value =
+            |fields: &[Vec<u8>]| read(with(fields)).unwrap().graph.nodes[0].attribute("a").unwrap().clone();
+        assert!(matches!(value(&[int(20, 2)]), AttributeValue::Int(0)));
+        assert!(matches!(value(&[int(20, 7)]), AttributeValue::Ints(list) if list.is_empty()));
+        assert!(matches!(value(&[int(20, 2), int(3, 4), bytes(4, b"")]), AttributeValue::Int(4)));
+        assert!(matches!(value(&[int(3, 0)]), AttributeValue::Int(0)));
+        assert!(matches!(value(&[int(3, 4), bytes(4, b"")]), AttributeValue::Int(4)));
+        assert!(matches!(value(&[fixed32(2, 1f32.to_bits())]), AttributeValue::Float(1.0)));
+        assert!(matches!(value(&[int(8, u64::MAX)]), AttributeValue::Ints(list) if list == [-1]));
+    }
+
+    #[test]
+    fn other_kinds_are_refused() {
+        for fields in [
+            &[int(20, 2), fixed32(2, 1f32.to_bits())][..],
+            &[int(20, 2), int(3, 1), int(8, 1)],
+            &[int(20, 15), int(3, 1)],
+            &[int(20, 4)],
+            &[int(3, 1), int(8, 1)],
+            &[int(3, 0), bytes(4, b"")],
+            &[],
+            &[bytes(21, b"b"), int(3, 1), int(20, 2)],
+            &[bytes(1, b""), int(3, 1)],
+        ] {
+            let error = error(with(fields));
+            assert_eq!((error.code(), error.node()), ("SDX-0207", Some("y")), "{fields:?}");
+        }
+    }
 
     #[test]
     fn kinds_stand_in_order() {

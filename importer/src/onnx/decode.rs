@@ -3,12 +3,14 @@
 //! Field numbers are those of `onnx.proto` (IR version 14). Fields that nothing reads (documentation strings,
 //! quantization annotations, training and device configurations) are skipped unread.
 
-use std::collections::HashSet;
+mod attribute;
+
 use std::sync::Arc;
 
+use attribute::RawAttribute;
 use bytes::Bytes;
+use foldhash::HashSet;
 
-use super::attribute::{AttributeKind, AttributeProto, AttributeValue};
 use super::limits::LoadLimits;
 use super::model::{
     Dim, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, SparseTensorProto, TensorType,
@@ -36,16 +38,17 @@ pub(super) struct Decoder<'l> {
     structure_bytes: u64,
 }
 
-/// Decodes a whole file.
-pub(super) fn model(bytes: &Bytes, limits: &LoadLimits) -> Result<ModelProto> {
+/// Decodes a whole file: the model, and what it has used of [`LoadLimits::structure_bytes`].
+pub(super) fn model(bytes: &Bytes, limits: &LoadLimits) -> Result<(ModelProto, u64)> {
     let mut model = ModelProto::default();
-    Decoder::new(limits).read(&mut model, Reader::new(bytes, 0))?;
-    Ok(model)
+    let mut decoder = Decoder::new(limits);
+    decoder.read(&mut model, Reader::new(bytes, 0))?;
+    Ok((model, decoder.structure_bytes))
 }
 
 impl<'l> Decoder<'l> {
     pub fn new(limits: &'l LoadLimits) -> Decoder<'l> {
-        Decoder { limits, names: HashSet::new(), depth: 0, subgraphs: 0, nodes: 0, structure_bytes: 0 }
+        Decoder { limits, names: HashSet::default(), depth: 0, subgraphs: 0, nodes: 0, structure_bytes: 0 }
     }
 
     /// Reads all fields of a message.
@@ -86,15 +89,6 @@ impl<'l> Decoder<'l> {
         self.charge(size_of::<T>())?;
         list.push(item);
         Ok(())
-    }
-
-    /// Appends a dimension, within the budget of ranks.
-    pub fn push_dim<T>(&mut self, dims: &mut Vec<T>, dim: T) -> Result<()> {
-        let asked = (dims.len() as u64).saturating_add(1);
-        if asked > self.limits.rank {
-            return Err(ImportError::budget(Place::model(), Budget::Rank, asked, self.limits.rank));
-        }
-        self.push(dims, dim)
     }
 
     /// A name: equal ones share their memory.
@@ -314,7 +308,7 @@ impl Message for SparseTensorProto {
         match field.number {
             1 => self.values = decoder.message::<RawTensor>(field)?.finish(&field.inner()?)?,
             2 => self.indices = decoder.message::<RawTensor>(field)?.finish(&field.inner()?)?,
-            3 => field.each_int(|dim| decoder.push_dim(&mut self.dims, dim.cast_signed()))?,
+            3 => field.each_int(|dim| decoder.push(&mut self.dims, dim.cast_signed()))?,
             _ => {}
         }
         Ok(())
@@ -426,8 +420,12 @@ struct Shape(Vec<Dim>);
 impl Message for Shape {
     fn field(&mut self, field: &Field<'_>, decoder: &mut Decoder<'_>) -> Result<()> {
         if field.number == 1 {
+            let (asked, allowed) = ((self.0.len() as u64).saturating_add(1), decoder.limits.rank);
+            if asked > allowed {
+                return Err(ImportError::budget(Place::model(), Budget::Rank, asked, allowed));
+            }
             let dim = decoder.message(field)?;
-            decoder.push_dim(&mut self.0, dim)?;
+            decoder.push(&mut self.0, dim)?;
         }
         Ok(())
     }
@@ -445,188 +443,5 @@ impl Message for Dim {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// The fields of an `AttributeProto`, before its kind is settled.
-#[derive(Default)]
-struct RawAttribute {
-    name: Arc<str>,
-    reference: Arc<str>,
-    /// `AttributeProto.type`; 0 when not given.
-    kind: i64,
-    float: Option<f32>,
-    int: Option<i64>,
-    string: Option<Bytes>,
-    tensor: Option<AttributeValue>,
-    graph: Option<AttributeValue>,
-    sparse_tensor: Option<AttributeValue>,
-    type_proto: Option<AttributeValue>,
-    floats: Vec<f32>,
-    ints: Vec<i64>,
-    strings: Vec<Bytes>,
-    tensors: Vec<super::TensorProto>,
-    graphs: Vec<GraphProto>,
-    sparse_tensors: Vec<SparseTensorProto>,
-    type_protos: Vec<TypeProto>,
-}
-
-fn set_once<T>(slot: &mut Option<T>, value: T, field: &Field<'_>) -> Result<()> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(field.error(ParseFault::Repeated)),
-    }
-}
-
-impl Message for RawAttribute {
-    fn field(&mut self, field: &Field<'_>, decoder: &mut Decoder<'_>) -> Result<()> {
-        match field.number {
-            1 => self.name = decoder.name(field)?,
-            2 => self.float = Some(field.float()?),
-            3 => self.int = Some(field.int()?),
-            4 => self.string = Some(field.bytes()?),
-            5 => {
-                decoder.charge(size_of::<super::TensorProto>())?;
-                let tensor = decoder.message::<RawTensor>(field)?.finish(&field.inner()?)?;
-                set_once(&mut self.tensor, AttributeValue::Tensor(Box::new(tensor)), field)?;
-            }
-            6 => {
-                decoder.charge(size_of::<GraphProto>())?;
-                let graph = decoder.subgraph(field)?;
-                set_once(&mut self.graph, AttributeValue::Graph(Box::new(graph)), field)?;
-            }
-            7 => {
-                for chunk in field.run_of_4()?.as_bytes().as_chunks().0 {
-                    decoder.push(&mut self.floats, f32::from_le_bytes(*chunk))?;
-                }
-            }
-            8 => field.each_int(|value| decoder.push(&mut self.ints, value.cast_signed()))?,
-            9 => decoder.push(&mut self.strings, field.bytes()?)?,
-            10 => {
-                let tensor = decoder.message::<RawTensor>(field)?.finish(&field.inner()?)?;
-                decoder.push(&mut self.tensors, tensor)?;
-            }
-            11 => {
-                let graph = decoder.subgraph(field)?;
-                decoder.push(&mut self.graphs, graph)?;
-            }
-            14 => {
-                let ty = read_type(field, decoder)?;
-                set_once(&mut self.type_proto, AttributeValue::TypeProto(Box::new(ty)), field)?;
-            }
-            15 => {
-                let ty = read_type(field, decoder)?;
-                decoder.push(&mut self.type_protos, ty)?;
-            }
-            20 => self.kind = field.int()?,
-            21 => self.reference = decoder.name(field)?,
-            22 => {
-                decoder.charge(size_of::<SparseTensorProto>())?;
-                let sparse = decoder.message(field)?;
-                set_once(&mut self.sparse_tensor, AttributeValue::SparseTensor(Box::new(sparse)), field)?;
-            }
-            23 => {
-                let sparse = decoder.message(field)?;
-                decoder.push(&mut self.sparse_tensors, sparse)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl RawAttribute {
-    /// Settles the kind. A missing `type` is legal in IR version 1, where the one field that is set tells;
-    /// fields that hold their default say nothing, because some writers write them all.
-    fn finish(self) -> Result<AttributeProto> {
-        let fail =
-            |detail: String| Err(ImportError::invalid(Place::model(), InvalidFault::Attribute, detail));
-        let name = self.name.clone();
-        if name.is_empty() {
-            return fail("an attribute has no name".into());
-        }
-        let declared = match (self.kind, AttributeKind::from_onnx(self.kind)) {
-            (0, _) => None,
-            (_, Some(kind)) => Some(kind),
-            (number, None) => return fail(format!("{name:?} has the unknown type number {number}")),
-        };
-        let filled = self.filled();
-        if !self.reference.is_empty() {
-            if !filled.is_empty() {
-                return fail(format!("{name:?} has both a value and a reference"));
-            }
-            let value = AttributeValue::Reference { name: self.reference, kind: declared };
-            return Ok(AttributeProto { name, value });
-        }
-        let kind = match (declared, filled.as_slice()) {
-            (Some(kind), []) => kind,
-            (Some(kind), &[only]) if kind == only => kind,
-            (Some(kind), &[other, ..]) => {
-                let (kind, other) = (kind.name(), other.name());
-                return fail(format!("{name:?} says it is of type {kind} and holds another type, {other}"));
-            }
-            (None, &[only]) => only,
-            (None, [_, _, ..]) => return fail(format!("{name:?} has several values and no type")),
-            (None, []) => match self.scalar_given() {
-                Some(kind) => kind,
-                None => return fail(format!("{name:?} has neither a value nor a type")),
-            },
-        };
-        match self.take(kind) {
-            Some(value) => Ok(AttributeProto { name, value }),
-            None => fail(format!("{name:?} is of type {} and has no value", kind.name())),
-        }
-    }
-
-    /// The kinds of the fields that hold more than their default.
-    fn filled(&self) -> Vec<AttributeKind> {
-        [
-            (self.float.is_some_and(|value| value.to_bits() != 0), AttributeKind::Float),
-            (self.int.is_some_and(|value| value != 0), AttributeKind::Int),
-            (self.string.as_ref().is_some_and(|value| !value.is_empty()), AttributeKind::String),
-            (self.tensor.is_some(), AttributeKind::Tensor),
-            (self.graph.is_some(), AttributeKind::Graph),
-            (self.sparse_tensor.is_some(), AttributeKind::SparseTensor),
-            (self.type_proto.is_some(), AttributeKind::TypeProto),
-            (!self.floats.is_empty(), AttributeKind::Floats),
-            (!self.ints.is_empty(), AttributeKind::Ints),
-            (!self.strings.is_empty(), AttributeKind::Strings),
-            (!self.tensors.is_empty(), AttributeKind::Tensors),
-            (!self.graphs.is_empty(), AttributeKind::Graphs),
-            (!self.sparse_tensors.is_empty(), AttributeKind::SparseTensors),
-            (!self.type_protos.is_empty(), AttributeKind::TypeProtos),
-        ]
-        .into_iter()
-        .filter_map(|(filled, kind)| filled.then_some(kind))
-        .collect()
-    }
-
-    /// The kind of the only scalar field that stands in the file, though it holds its default.
-    fn scalar_given(&self) -> Option<AttributeKind> {
-        match (self.float, self.int, &self.string) {
-            (Some(_), None, None) => Some(AttributeKind::Float),
-            (None, Some(_), None) => Some(AttributeKind::Int),
-            (None, None, Some(_)) => Some(AttributeKind::String),
-            _ => None,
-        }
-    }
-
-    fn take(self, kind: AttributeKind) -> Option<AttributeValue> {
-        Some(match kind {
-            AttributeKind::Float => AttributeValue::Float(self.float.unwrap_or_default()),
-            AttributeKind::Int => AttributeValue::Int(self.int.unwrap_or_default()),
-            AttributeKind::String => AttributeValue::String(self.string.unwrap_or_default()),
-            AttributeKind::Tensor => return self.tensor,
-            AttributeKind::Graph => return self.graph,
-            AttributeKind::SparseTensor => return self.sparse_tensor,
-            AttributeKind::TypeProto => return self.type_proto,
-            AttributeKind::Floats => AttributeValue::Floats(self.floats),
-            AttributeKind::Ints => AttributeValue::Ints(self.ints),
-            AttributeKind::Strings => AttributeValue::Strings(self.strings),
-            AttributeKind::Tensors => AttributeValue::Tensors(self.tensors),
-            AttributeKind::Graphs => AttributeValue::Graphs(self.graphs),
-            AttributeKind::SparseTensors => AttributeValue::SparseTensors(self.sparse_tensors),
-            AttributeKind::TypeProtos => AttributeValue::TypeProtos(self.type_protos),
-        })
     }
 }

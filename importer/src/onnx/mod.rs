@@ -18,12 +18,19 @@
 pub mod attribute;
 mod decode;
 pub mod encode;
+pub mod external;
+mod functions;
 mod limits;
 pub mod model;
 pub mod tensor;
+mod topology;
+mod types;
 pub mod value;
+mod versions;
 mod wire;
 
+#[cfg(test)]
+mod robustness;
 #[cfg(test)]
 mod testing;
 
@@ -31,6 +38,7 @@ use bytes::Bytes;
 
 pub use attribute::{AttributeKind, AttributeProto, AttributeValue};
 pub use encode::encode_tensor;
+pub use external::ExternalData;
 pub use limits::LoadLimits;
 pub use model::{
     Dim, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, SparseTensorProto, TensorType,
@@ -41,12 +49,23 @@ pub use value::{DecodedValue, decode_value};
 
 use crate::error::{Budget, ImportError, ParseFault, Place};
 
-/// Decodes a model.
+/// Reads a model: decodes it, inlines its functions, sorts its nodes, and checks all but operators.
 ///
 /// # Errors
-/// [`ImportError`]: the first thing that is wrong, in the order file size, protobuf, versions, names,
-/// topology, tensors.
+/// [`ImportError`]: the first thing that is wrong, in the order file size, protobuf, versions, functions,
+/// names, topology, declared types, constants.
 pub fn read(bytes: Bytes, limits: &LoadLimits) -> Result<ModelProto, ImportError> {
+    let model = read_structure(bytes, limits)?;
+    types::check_constants(&model.graph, limits)?;
+    Ok(model)
+}
+
+/// Reads a model as [`read`] does, but lets constants be damaged or emptied: enough to look at a model whose
+/// weights have been stripped.
+///
+/// # Errors
+/// As [`read`], except for constants.
+pub fn read_structure(bytes: Bytes, limits: &LoadLimits) -> Result<ModelProto, ImportError> {
     let size = bytes.len() as u64;
     if size > limits.file_bytes {
         return Err(ImportError::budget(Place::model(), Budget::FileBytes, size, limits.file_bytes));
@@ -54,5 +73,10 @@ pub fn read(bytes: Bytes, limits: &LoadLimits) -> Result<ModelProto, ImportError
     if bytes.is_empty() {
         return Err(ImportError::Parse { what: ParseFault::NotOnnx, offset: 0 });
     }
-    decode::model(&bytes, limits)
+    let (mut model, structure_bytes) = decode::model(&bytes, limits)?;
+    versions::resolve(&mut model)?;
+    functions::inline(&mut model, limits, structure_bytes)?;
+    topology::settle(&mut model.graph)?;
+    types::check_interface(&mut model.graph)?;
+    Ok(model)
 }

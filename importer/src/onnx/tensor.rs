@@ -130,9 +130,7 @@ pub(super) struct RawTensor {
 impl Message for RawTensor {
     fn field(&mut self, field: &Field<'_>, decoder: &mut Decoder<'_>) -> Result<()> {
         match field.number {
-            1 => field
-                .each_int(|dim| decoder.push_dim(&mut self.dims, dim.cast_signed()))
-                .map_err(|error| error.within(|| Place::value(&self.name)))?,
+            1 => field.each_int(|dim| decoder.push(&mut self.dims, dim.cast_signed()))?,
             2 => self.data_type = field.int()?,
             3 => self.segmented = true,
             8 => self.name = decoder.name(field)?,
@@ -197,12 +195,16 @@ pub(super) struct Layout {
     pub bytes: usize,
 }
 
-/// Checks dimensions: none negative, elements and bytes within the address space and the budget.
+/// Checks dimensions: not too many, none negative, elements and bytes within the address space and the budget.
 ///
 /// # Errors
-/// [`InvalidFault::Shape`] or [`Budget::TensorBytes`], at `place`.
+/// [`InvalidFault::Shape`], [`Budget::Rank`] or [`Budget::TensorBytes`], at `place`.
 pub(super) fn layout(dtype: DType, dims: &[i64], limits: &LoadLimits, place: &Place) -> Result<Layout> {
     let shape = |detail: String| ImportError::invalid(place.clone(), InvalidFault::Shape, detail);
+    let rank = dims.len() as u64;
+    if rank > limits.rank {
+        return Err(ImportError::budget(place.clone(), Budget::Rank, rank, limits.rank));
+    }
     let mut checked = Vec::with_capacity(dims.len());
     for &dim in dims {
         checked.push(usize::try_from(dim).map_err(|_| shape(format!("dimension {dim} in {dims:?}")))?);
