@@ -114,7 +114,12 @@ fn backend_cases() {
         match outcome {
             Ok(Some(_)) => passed += 1,
             Ok(None) => unsupported += 1,
-            Err(error) if error.starts_with("SDX-03") => unsupported += 1,
+            Err(error) if error.starts_with("SDX-03") => {
+                unsupported += 1;
+                if !only.is_empty() {
+                    eprintln!("SKIP {name}: {error}");
+                }
+            }
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
