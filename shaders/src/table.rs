@@ -1,7 +1,7 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, matmul, movement, norm, pointwise, pool, reduce};
+use crate::params::{Field, Params, conv, matmul, movement, norm, pointwise, pool, reduce};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -257,5 +257,29 @@ variants! {
         accumulator: Accumulator::F32,
         single: false,
         params: matmul::Matmul,
+    }
+    /// Convolutions of any kind, four output channels by four output elements to an invocation.
+    CONV_DIRECT = "conv_direct" {
+        inputs: [x: FLOATS, w: FLOATS],
+        knobs: [("TRANSPOSED", 1), ("PACKED", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: conv::Conv,
+    }
+    /// Convolutions whose windows are dense and move one step along a row.
+    CONV_SLIDE = "conv_slide" {
+        inputs: [x: FLOATS, w: FLOATS],
+        knobs: [("PACKED", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: conv::Conv,
+    }
+    /// Depthwise convolutions.
+    CONV_DEPTHWISE = "conv_depthwise" {
+        inputs: [x: FLOATS, w: FLOATS],
+        knobs: [("SLIDE", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: conv::Conv,
     }
 }

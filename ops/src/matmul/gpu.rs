@@ -77,13 +77,13 @@ impl Factors {
         // Stored rows that run along the depth or across it.
         let (trans_a, trans_b) = (product.a.1 != 1, product.b.1 != 1);
         let whole = |stride: usize, batch: &[usize]| {
-            let aligned = stride % 4 == 0 && batch.iter().all(|stride| stride % 4 == 0);
+            let aligned = stride.is_multiple_of(4) && batch.iter().all(|stride| stride.is_multiple_of(4));
             if aligned { Width::Four } else { Width::One }
         };
         let mut a_width = whole(if trans_a { product.a.1 } else { product.a.0 }, &product.a_batch);
         let b_width = whole(if trans_b { product.b.1 } else { product.b.0 }, &product.b_batch);
 
-        let width = if product.columns % 4 == 0 { Width::Four } else { Width::One };
+        let width = if product.columns.is_multiple_of(4) { Width::Four } else { Width::One };
         let mut ending = problem.ending(kernel, ValueType::F32, width)?;
         if let Some((index, dims, factor)) = &self.addend {
             let addend = problem.input(*index).ok_or_else(|| refuse("an addend is missing"))?;
@@ -177,7 +177,7 @@ fn split(depth: usize, groups: usize) -> u32 {
 /// A constant `b` with rows along the columns, padded to groups of four, unless it lies so; the product then reads it.
 fn pack(b: &Operand<'_>, storage: Storage, product: &mut Product) -> Option<(Tensor, Storage)> {
     let value = b.value?;
-    if product.b.1 == 1 && product.columns % 4 == 0 {
+    if product.b.1 == 1 && product.columns.is_multiple_of(4) {
         return None;
     }
     // A single matrix: what weights are.
