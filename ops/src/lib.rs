@@ -19,6 +19,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod problem;
 pub mod reduce;
+pub mod resize;
 
 pub use error::OpError;
 pub use ir::dtype::{DType, Element};

@@ -12,10 +12,10 @@ const FILES: &[&str] = &[
     include_str!("../wgsl/lib/i32.wgsl"),
     include_str!("../wgsl/lib/i64.wgsl"),
     include_str!("../wgsl/lib/normalize.wgsl"),
-    include_str!("../wgsl/lib/position.wgsl"),
     include_str!("../wgsl/lib/reduce.wgsl"),
     include_str!("../wgsl/lib/u32.wgsl"),
     include_str!("../wgsl/lib/u64.wgsl"),
+    include_str!("../wgsl/lib/value.wgsl"),
 ];
 
 /// Function name → its text, comments before it included.

@@ -1,7 +1,7 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, conv, matmul, movement, norm, pointwise, pool, reduce};
+use crate::params::{Field, Params, conv, matmul, movement, norm, pointwise, pool, reduce, resize};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -73,6 +73,8 @@ const ANY: &[Storage] = &[
     Storage::U8,
     Storage::Bool,
 ];
+const I32: &[Storage] = &[Storage::I32];
+const F32: &[Storage] = &[Storage::F32];
 const INDICES: &[Storage] = &[Storage::I64, Storage::I32];
 
 const WORDS: &[Storage] = &[Storage::F32, Storage::F16, Storage::I32, Storage::U32, Storage::I64];
@@ -145,6 +147,22 @@ variants! {
         accumulator: Accumulator::Input(0),
         single: false,
         params: movement::Gather,
+    }
+    /// Interpolation along two axes.
+    RESIZE = "resize" {
+        inputs: [x: FLOATS, index: I32, weight: F32],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: resize::Resize,
+    }
+    /// Nearest elements along two axes.
+    RESIZE_NEAREST = "resize_nearest" {
+        inputs: [x: ANY, index: I32],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: resize::Resize,
     }
     /// Maximum, mean or norm of windows over up to three dimensions.
     POOL = "pool" {

@@ -10,6 +10,7 @@ pub mod expand;
 pub mod flatten;
 pub mod gather;
 pub mod identity;
+pub mod number;
 pub mod relabel;
 pub mod reshape;
 pub mod shape;

@@ -1,0 +1,15 @@
+//! Operators that sample their input at other places.
+
+mod gpu;
+#[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
+pub mod resize;
+pub mod separable;
+pub mod table;
+
+use crate::build::OperatorRow;
+
+/// The operators of this family.
+pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "Resize", since: 10, build: resize::build },
+    OperatorRow { domain: "", name: "Upsample", since: 7, build: resize::build_upsample },
+];
