@@ -4,20 +4,16 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{conv, matmul, movement, norm, pool, reduce};
-
-use crate::error::{ImportError, UnsupportedFault};
-use crate::onnx::NodeProto;
-use crate::standard;
-
-/// The rows of every family.
+use sardonyx_ops::{conv, matmul, movement, norm, pointwise, pool, reduce, resize};
 const FAMILIES: &[&[OperatorRow]] = &[
     conv::OPERATORS,
     matmul::OPERATORS,
     movement::OPERATORS,
     norm::OPERATORS,
+    pointwise::OPERATORS,
     pool::OPERATORS,
     reduce::OPERATORS,
+    resize::OPERATORS,
 ];
 
 /// Rows by domain and name, the newest first.
