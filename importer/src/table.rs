@@ -5,6 +5,12 @@ use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
 use sardonyx_ops::{conv, matmul, movement, norm, pointwise, pool, reduce, resize};
+
+use crate::error::{ImportError, UnsupportedFault};
+use crate::onnx::NodeProto;
+use crate::standard;
+
+/// The rows of every family.
 const FAMILIES: &[&[OperatorRow]] = &[
     conv::OPERATORS,
     matmul::OPERATORS,

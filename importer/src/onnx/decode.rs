@@ -18,7 +18,7 @@ use super::model::{
 };
 use super::tensor::RawTensor;
 use super::wire::{Field, Reader};
-use crate::error::{Budget, ImportError, InvalidFault, ParseFault, Place};
+use crate::error::{Budget, ImportError, ParseFault, Place};
 
 type Result<T> = std::result::Result<T, ImportError>;
 
