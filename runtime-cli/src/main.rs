@@ -1,1 +1,78 @@
-fn main() {}
+//! The `sardonyx` command: run, inspect and measure ONNX models.
+
+mod bind;
+mod cli;
+mod cmd;
+mod compare;
+mod describe;
+mod elements;
+mod failure;
+mod formats;
+mod glob;
+mod input;
+mod output;
+mod task;
+#[cfg(test)]
+mod testing;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use cli::{Cli, Color, Command};
+use failure::{Failure, Fault};
+use output::Console;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    let global = &cli.global;
+    let color = match global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    let progress = !global.no_progress && !global.json;
+    let console =
+        Console::new(global.json, global.out.clone(), global.quiet, global.verbose, color, progress);
+    ended(perform(&cli.command, &console), &console)
+}
+
+fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
+    match command {
+        Command::Run(arguments) => cmd::run::run(arguments, console),
+        Command::Bench(arguments) => cmd::bench::run(arguments, console),
+        Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
+        Command::Devices(arguments) => cmd::devices::run(arguments, console),
+        Command::Conformance(arguments) => cmd::conformance::run(arguments, console),
+        Command::Completions(arguments) => cmd::completions::run(arguments),
+    }
+}
+
+fn ended(result: Result<(), Failure>, console: &Console) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Failure::Error(report) = &failure {
+                console.error(report);
+            }
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+/// Help and version are results; everything else is an error in the form of the contract.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away has seen enough.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let text = text.trim_end().strip_prefix("error: ").unwrap_or(text.trim_end());
+    let console = Console::new(false, None, false, 0, anstream::ColorChoice::Auto, false);
+    ended(Err(Failure::new(Fault::Usage, text)), &console)
+}

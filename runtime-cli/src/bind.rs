@@ -1,0 +1,163 @@
+//! From arguments to models, devices and sessions, and from the engine's errors to those of the command.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sardonyx::{Device, Error, Fallback, Model, Select, Session, SessionBuilder};
+use sardonyx_importer::ImportError;
+use sha2::{Digest, Sha256};
+
+use crate::cli::{DeviceArgs, Settings, SizeArgs};
+use crate::failure::{Exit, Failure, Fault, Report};
+use crate::input::Signature;
+use crate::input::sizes::Sizes;
+use crate::output::format;
+
+/// A model and how long it took to open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub path: PathBuf,
+    /// The model.
+    pub model: Model,
+    /// From the file to the checked graph.
+    pub load: Duration,
+}
+
+impl Opened {
+    /// Opens a model file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is refused.
+    pub fn open(path: &Path) -> Result<Opened, Failure> {
+        let start = Instant::now();
+        let model = Model::open(path).map_err(|error| failure(&error, path))?;
+        Ok(Opened { path: path.to_owned(), model, load: start.elapsed() })
+    }
+
+    /// The name of the file, as messages show it.
+    pub fn name(&self) -> String {
+        file_name(&self.path)
+    }
+
+    /// What the model takes.
+    ///
+    /// # Errors
+    /// When an input is no tensor.
+    pub fn signatures(&self) -> Result<Vec<Signature>, Failure> {
+        let signature = |spec: &sardonyx::TensorSpec| {
+            let dtype = spec.dtype.ok_or_else(|| {
+                let name = format::name(&spec.name, 60);
+                Failure::new(Fault::ElementType, format!("the element type of input {name:?} is not known"))
+            })?;
+            Ok(Signature { name: spec.name.to_string(), dtype, shape: spec.shape.clone() })
+        };
+        self.model.inputs().iter().map(signature).collect()
+    }
+
+    /// SHA-256 of the model's file, without external weights.
+    pub fn digest(&self) -> String {
+        digest(self.model.bytes())
+    }
+
+    /// The sizes that the arguments ask for.
+    ///
+    /// # Errors
+    /// When a name is not in the model.
+    pub fn sizes(&self, signatures: &[Signature], arguments: &SizeArgs) -> Result<Sizes, Failure> {
+        Sizes::new(signatures, &arguments.dim, &arguments.shape)
+    }
+
+    /// An error of the engine about this model.
+    pub fn failure(&self, error: &Error) -> Failure {
+        failure(error, &self.path)
+    }
+}
+
+/// `sha256:` and the digest of a file's bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+/// The last part of a path, cut and escaped.
+pub fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    format::name(&name.to_string_lossy(), 80)
+}
+
+/// Opens the device asked for.
+///
+/// # Errors
+/// When nothing matches, or the driver refuses.
+pub fn open_device(name: &str) -> Result<Device, Failure> {
+    Device::open(Select::parse(name)).map_err(|error| failure(&error, Path::new("")))
+}
+
+/// A session builder with everything that the arguments say; `default` is the fallback when they do not.
+pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> SessionBuilder {
+    let mut builder = Session::builder()
+        .device(device.clone())
+        .fallback(settings.fallback.map_or(default, Fallback::from))
+        .precision(settings.precision.into());
+    if let Some(threads) = settings.threads {
+        builder = builder.threads(threads.into());
+    }
+    if let Some(bytes) = settings.memory_budget {
+        builder = builder.memory_budget(bytes);
+    }
+    builder
+}
+
+/// Opens the device of the arguments.
+///
+/// # Errors
+/// As [`open_device`].
+pub fn device(arguments: &DeviceArgs) -> Result<Device, Failure> {
+    open_device(&arguments.device)
+}
+
+/// An error of the engine as one of the command; `path` is the model's, empty when there is none.
+pub fn failure(error: &Error, path: &Path) -> Failure {
+    let model = (!path.as_os_str().is_empty()).then(|| file_name(path));
+    let at = |node: &str| model.clone().map(|model| format!("{model}, node {:?}", format::name(node, 100)));
+    let (message, model, why) = match error {
+        Error::Unsupported { node, op, device, why } => {
+            (format!("operator {op} is not supported on {device}"), at(node), Some(why.clone()))
+        }
+        Error::Step { node, op, source } => (format!("operator {op}: {source}"), at(node), None),
+        error => (error.to_string(), model, None),
+    };
+    let report = Report {
+        exit: exit(error),
+        code: error.code(),
+        message: printable(&message),
+        model,
+        why: why.map(|why| printable(&why)),
+        help: error.hint().map(|hint| printable(&hint)),
+    };
+    Failure::from(report)
+}
+
+fn exit(error: &Error) -> Exit {
+    match error {
+        Error::Model(error) if matches!(**error, ImportError::Io { .. }) => Exit::File,
+        Error::Model(_) | Error::Unsupported { .. } | Error::Step { .. } => Exit::Model,
+        Error::UnknownName { .. } => Exit::Usage,
+        Error::InputName { .. } | Error::InputType { .. } | Error::InputShape { .. } => Exit::Input,
+        Error::Output { .. } | Error::Tensor(_) => Exit::Input,
+        Error::NoDevice { .. }
+        | Error::Device { .. }
+        | Error::DeviceTimeout { .. }
+        | Error::Memory { .. } => Exit::Device,
+        Error::Deadline { .. } | Error::Cancelled => Exit::Deadline,
+        _ => Exit::Defect,
+    }
+}
+
+/// Text from a model with its control characters escaped, so that it cannot steer a terminal.
+fn printable(text: &str) -> String {
+    const LONGEST: usize = 2000;
+    let show = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().take(LONGEST).map(show).collect()
+}

@@ -1,0 +1,8 @@
+//! One file or folder for each command.
+
+pub mod bench;
+pub mod completions;
+pub mod conformance;
+pub mod devices;
+pub mod inspect;
+pub mod run;
