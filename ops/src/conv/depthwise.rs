@@ -206,9 +206,10 @@ fn piece<const FUSED: bool, const N: usize>(
 ) -> usize {
     let mut sums = [bias; N];
     for (&offset, &weight) in offsets.iter().zip(weights) {
-        let Some(values) = source.get(offset..offset + N) else { continue };
-        for (sum, &value) in sums.iter_mut().zip(values) {
-            *sum = if FUSED { value.mul_add(weight, *sum) } else { *sum + value * weight };
+        let values: Option<&[f32; N]> = source.get(offset..).and_then(<[f32]>::first_chunk);
+        let Some(values) = values else { continue };
+        for i in 0..N {
+            sums[i] = if FUSED { values[i].mul_add(weight, sums[i]) } else { sums[i] + values[i] * weight };
         }
     }
     let count = line.len().min(N);
