@@ -214,3 +214,27 @@ fn safetensors_by_name() {
     std::fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
     assert_eq!(code(&[3], &[location]), "SDX-0213");
 }
+
+#[test]
+fn models_find_their_data() {
+    use crate::onnx::testing::{Model as Encoded, bytes, int, packed};
+    let folder = Folder::new();
+    let entry = |key: &[u8], value: &[u8]| bytes(13, &[bytes(1, key), bytes(2, value)].concat());
+    let tensor = [
+        bytes(8, b"w"),
+        packed(1, &[2, 1]),
+        int(2, 1),
+        entry(b"location", b"sub/v.bin"),
+        entry(b"offset", b"16"),
+        int(14, 1),
+    ];
+    let model = Encoded::new(&["x"], vec![], &["w"]).encode();
+    let file = [model, bytes(7, &bytes(5, &tensor.concat()))].concat();
+    let path = folder.model().join("model.onnx");
+    std::fs::write(&path, &file).unwrap();
+    let opened = crate::Model::open(&path).unwrap();
+    let constant = opened.graph().constants.values().next().unwrap();
+    assert_eq!(constant.bytes(), [16, 17, 18, 19, 20, 21, 22, 23]);
+    // From memory there is no folder to look into.
+    assert_eq!(crate::Model::from_bytes(file).unwrap_err().code(), "SDX-0213");
+}
