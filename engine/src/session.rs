@@ -146,7 +146,7 @@ impl SessionBuilder {
     /// What the model declares about its inputs, with the sizes given filled in.
     fn input_facts(&self, model: &Model) -> Result<Vec<Fact>> {
         let known: Vec<&str> = model.inputs().iter().map(|input| &*input.name).collect();
-        for name in self.shapes.keys().filter(|name| !known.contains(&name.as_str())) {
+        if let Some(name) = self.shapes.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(Error::UnknownName { what: "input", name: name.clone(), known: known.join(", ") });
         }
         let mut symbols: Vec<String> = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{conv, matmul, movement, norm, pointwise, pool, reduce, resize};
+use sardonyx_ops::{conv, matmul, movement, norm, pointwise, pool, reduce, resize, sort};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -20,6 +20,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    sort::OPERATORS,
 ];
 
 /// Rows by domain and name, the newest first.

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod problem;
 pub mod reduce;
 pub mod resize;
+pub mod sort;
 
 pub use error::OpError;
 pub use ir::dtype::{DType, Element};

@@ -148,6 +148,38 @@ variants! {
         single: false,
         params: movement::Gather,
     }
+    /// Single elements along an axis, an index to each.
+    GATHER_ELEMENTS = "gather_elements" {
+        inputs: [x: ANY, indices: INDICES],
+        knobs: [],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::GatherElements,
+    }
+    /// Slices picked by index tuples.
+    GATHER_ND = "gather_nd" {
+        inputs: [x: ANY, indices: INDICES],
+        knobs: [("FOUR", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::GatherNd,
+    }
+    /// Elements around a tensor.
+    PAD = "pad" {
+        inputs: [x: ANY, value: ANY],
+        knobs: [("MODE", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Pad,
+    }
+    /// Triangles of matrices.
+    TRILU = "trilu" {
+        inputs: [x: ANY],
+        knobs: [("UPPER", 1)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Trilu,
+    }
     /// Interpolation along two axes.
     RESIZE = "resize" {
         inputs: [x: FLOATS, index: I32, weight: F32],

@@ -13,6 +13,15 @@ use crate::error::{Error, Result};
 pub(super) const WANTED_FEATURES: wgpu::Features =
     wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);
 
+/// Numbers of read, written and uniform bindings.
+type Shape = (usize, usize, usize);
+
+/// The layouts of a kernel's bindings.
+type Layout = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
+
+/// Kernels with their pipelines.
+type Compiled = Vec<(Kernel, Arc<Pipeline>)>;
+
 /// A compiled kernel.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -27,7 +36,7 @@ pub(crate) struct Gpu {
     queue: wgpu::Queue,
     caps: Capabilities,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
-    layouts: Mutex<HashMap<(usize, usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    layouts: Mutex<HashMap<Shape, Layout>>,
     /// The first report of the device's loss or of an error outside any scope.
     fault: Arc<Mutex<Option<Fault>>>,
 }
@@ -189,7 +198,7 @@ impl Gpu {
         };
         // naga and drivers recurse deeply: give them a roomy stack.
         const STACK: usize = 16 << 20;
-        let results: Vec<Result<Vec<(Kernel, Arc<Pipeline>)>>> = std::thread::scope(|scope| {
+        let results: Vec<Result<Compiled>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..workers)
                 .filter_map(|_| {
                     std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile_all).ok()
@@ -240,7 +249,7 @@ impl Gpu {
     }
 
     /// The layout of group 0: reads, writes, uniforms.
-    fn layout(&self, source: &Source) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
+    fn layout(&self, source: &Source) -> Result<Layout> {
         let key = (source.reads, source.writes, source.uniforms);
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = layouts.get(&key) {

@@ -120,6 +120,9 @@ impl Function {
                 Accepts::Bools => got == DType::Bool,
                 Accepts::Any => got != DType::Str,
             };
+            if got == DType::Str {
+                return Err(OpError::unsupported(format!("{} of strings", self.name)));
+            }
             if !fits {
                 return Err(OpError::Type { input, expected, got });
             }

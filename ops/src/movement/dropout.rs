@@ -44,8 +44,8 @@ impl Dropout {
     }
 }
 
-fn training(value: Option<&Tensor>) -> bool {
-    value.is_some_and(|value| value.bytes().first().is_some_and(|&byte| byte != 0))
+fn training(value: &Tensor) -> bool {
+    value.bytes().first().is_some_and(|&byte| byte != 0)
 }
 
 fn refuse_training(is: bool) -> Result<(), OpError> {
@@ -59,7 +59,13 @@ impl Operator for Dropout {
 
     fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError> {
         let x = required(inputs, 0)?;
-        refuse_training(training(optional(inputs, 2).and_then(|fact| fact.value.as_ref())))?;
+        if let Some(mode) = optional(inputs, 2) {
+            // The output shares the input's memory: by the time of a run it is too late to say no.
+            let value = mode.value.as_ref();
+            let value = value
+                .ok_or_else(|| OpError::unsupported("Dropout with a training_mode given at run time"))?;
+            refuse_training(training(value))?;
+        }
         let mask = Fact { dtype: self.mask_type(x.dtype), shape: x.shape.clone(), value: None, sizes: None };
         Ok([x.clone(), mask].into_iter().take(outputs.max(1)).collect())
     }

@@ -205,7 +205,7 @@ impl Gather {
             return Err(refuse("more than 2^31 elements".to_owned()));
         }
         let ending = problem.ending(kernel, from.value(), Width::Four)?;
-        let groups = blocks.inner % 4 == 0;
+        let groups = blocks.inner.is_multiple_of(4);
         let params = params::movement::Gather {
             len: word(kernel, len)?,
             count: word(kernel, indices.len())?,

@@ -38,7 +38,7 @@ impl Aligned {
     }
 }
 
-fn both<'s, T>(inputs: &'s [Option<T>]) -> Result<(&'s T, &'s T), OpError> {
+fn both<T>(inputs: &[Option<T>]) -> Result<(&T, &T), OpError> {
     match inputs {
         [Some(first), Some(second)] => Ok((first, second)),
         _ => Err(OpError::Arity { what: "inputs", expected: "2", got: inputs.len() }),

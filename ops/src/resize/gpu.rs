@@ -90,7 +90,7 @@ pub(super) fn candidate(
             let ending = Ending { expression, reads: Vec::new(), operands: Vec::new() };
             (ending, Binding::Scratch(candidate.scratch.len() - 1), between_storage)
         };
-        let aligned = inner % 4 == 0;
+        let aligned = inner.is_multiple_of(4);
         let params = params::resize::Resize {
             len: word(kernel, launched)?,
             inner: word(kernel, inner)?,

@@ -146,6 +146,9 @@ fn legacy(name: &'static str, mode: &str, inputs: Inputs) -> Result<Resize, OpEr
     Ok(Resize { method, axes: None, extrapolation: 0.0, policy: Policy::Stretch, inputs, name })
 }
 
+/// The output's dimensions, and a table for each axis that changes.
+pub(super) type Tables = (Vec<usize>, Vec<(usize, Table)>);
+
 /// What the inputs of one run ask for.
 struct Request {
     scales: Option<Vec<f32>>,
@@ -268,11 +271,7 @@ impl Resize {
     }
 
     /// The output's dimensions, and a table for each axis that changes.
-    fn tables_of(
-        &self,
-        dims: &[usize],
-        request: &Request,
-    ) -> Result<(Vec<usize>, Vec<(usize, Table)>), OpError> {
+    fn tables_of(&self, dims: &[usize], request: &Request) -> Result<Tables, OpError> {
         let all = self.resized(dims, request)?;
         let output: Vec<usize> = all.iter().map(|axis| axis.output).collect();
         let mut tables = Vec::new();
@@ -292,19 +291,13 @@ impl Resize {
     }
 
     /// The same for a run.
-    pub(super) fn tables_of_run(
-        &self,
-        inputs: &[Option<View<'_>>],
-    ) -> Result<(Vec<usize>, Vec<(usize, Table)>), OpError> {
+    pub(super) fn tables_of_run(&self, inputs: &[Option<View<'_>>]) -> Result<Tables, OpError> {
         let request = self.request(&|index| Ok(optional(inputs, index)))?;
         self.tables_of(view(inputs, 0)?.dims, &request)
     }
 
     /// The same for a problem whose scales and sizes are constant.
-    pub(super) fn tables_of_problem(
-        &self,
-        problem: &Problem<'_>,
-    ) -> Result<(Vec<usize>, Vec<(usize, Table)>), OpError> {
+    pub(super) fn tables_of_problem(&self, problem: &Problem<'_>) -> Result<Tables, OpError> {
         let request = self.request(&|index| match problem.input(index) {
             None => Ok(None),
             Some(operand) if operand.is_empty() => Ok(None),

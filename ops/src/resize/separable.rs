@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::resize::Resize;
+use super::resize::{Resize, Tables};
 use super::table::{Mode, Table};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
@@ -90,7 +90,7 @@ pub struct ResizeKernel {
     /// Elements between passes.
     between: usize,
     /// Tables made when the kernel was.
-    tables: Option<(Vec<usize>, Vec<(usize, Table)>)>,
+    tables: Option<Tables>,
 }
 
 impl ResizeKernel {

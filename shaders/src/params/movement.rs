@@ -52,4 +52,76 @@ super::params! {
         /// Elements of a slice.
         inner: u32,
     }
+
+    /// Parameters of `gather_elements.wgsl`.
+    struct GatherElements {
+        /// Elements of the output.
+        len: u32,
+        /// Dimensions in use.
+        rank: u32,
+        /// Extent of the axis.
+        extent: u32,
+        /// Its stride in the input.
+        stride: u32,
+        /// Output dimensions, innermost first.
+        dims: [u32; 8],
+        /// Input strides, innermost first; 0 for the axis.
+        strides: [u32; 8],
+    }
+
+    /// Parameters of `gather_nd.wgsl`.
+    struct GatherNd {
+        /// Elements of the output.
+        len: u32,
+        /// Indices of a tuple.
+        depth: u32,
+        /// Elements of a slice.
+        inner: u32,
+        /// Tuples of a batch.
+        per_batch: u32,
+        /// Input elements of a batch.
+        batch: u32,
+        /// Fills the row of four words.
+        pad0: u32,
+        /// Fills the row of four words.
+        pad1: u32,
+        /// Fills the row of four words.
+        pad2: u32,
+        /// The extent that each index of a tuple picks from.
+        dims: [u32; 8],
+        /// Its stride in the input.
+        strides: [u32; 8],
+    }
+
+    /// Parameters of `pad.wgsl`; dimensions are innermost first.
+    struct Pad {
+        /// Elements of the output.
+        len: u32,
+        /// Dimensions in use.
+        rank: u32,
+        /// Fills the row of four words.
+        pad0: u32,
+        /// Fills the row of four words.
+        pad1: u32,
+        /// Output dimensions.
+        dims: [u32; 8],
+        /// Input dimensions.
+        extents: [u32; 8],
+        /// Input strides.
+        strides: [u32; 8],
+        /// Elements added before; negative where some are taken away.
+        before: [i32; 8],
+    }
+
+    /// Parameters of `trilu.wgsl`.
+    struct Trilu {
+        /// Elements of the output.
+        len: u32,
+        /// Rows of a matrix.
+        rows: u32,
+        /// Columns of a matrix.
+        columns: u32,
+        /// How far the diagonal lies above the main one.
+        offset: i32,
+    }
 }
