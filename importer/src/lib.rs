@@ -16,6 +16,7 @@ mod model;
 pub mod onnx;
 pub mod passes;
 pub mod plan;
+mod prepare;
 mod standard;
 pub mod table;
 
@@ -24,3 +25,4 @@ pub use infer::FoldLimits;
 pub use model::{Metadata, Model, ValueSpec};
 pub use onnx::LoadLimits;
 pub use plan::{HostInput, PlanOptions, Rest, Source, Stage, Take, Work, plan};
+pub use prepare::{Prepared, prepare};

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use sardonyx_importer::onnx::{LoadLimits, decode_tensor};
-use sardonyx_importer::{ImportError, Model, PlanOptions};
+use sardonyx_importer::{ImportError, Model, PlanOptions, Work, plan, prepare};
+use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::{DType, Tensor};
 
 /// The shared collections, or `None` (said loudly) when this machine has none.
@@ -87,17 +88,83 @@ fn run_set(model: &Model, set: &Path) -> Result<Option<usize>, String> {
     Ok(Some(run.plans.iter().map(|plan| plan.steps.len()).sum()))
 }
 
+/// Models of real size plan, and with test sets beside them run: `SARDONYX_SETS` is a folder of
+/// `NAME/{model.onnx,test_data_set_0/}`.
+#[test]
+fn whole_models() {
+    let Some(shared) = shared() else { return };
+    let only = std::env::var("SARDONYX_CASE").unwrap_or_default();
+    let mut files: Vec<PathBuf> = match std::env::var_os("SARDONYX_SETS") {
+        Some(sets) => children(Path::new(&sets)).into_iter().map(|set| set.join("model.onnx")).collect(),
+        None => children(&shared.join("models/real")),
+    };
+    files.retain(|path| path.to_string_lossy().contains(&only));
+    let mut failures = Vec::new();
+    for file in files {
+        let folder = file.parent().unwrap();
+        let start = std::time::Instant::now();
+        let outcome =
+            Model::open(&file).map_err(|error| format!("{} {error}", error.code())).and_then(|model| {
+                let opened = start.elapsed();
+                let prepared = prepare(model.graph(), &PlanOptions::default()).map_err(|e| e.to_string())?;
+                let nodes = prepared.graph.nodes.len();
+                let set = folder.join("test_data_set_0");
+                let steps = if set.is_dir() {
+                    let inputs = tensors(&set, "input").map_err(|e| e.to_string())?;
+                    let facts: Vec<Fact> =
+                        inputs.iter().map(|tensor| Fact::known(tensor.dtype(), tensor.dims())).collect();
+                    let stage =
+                        plan(&prepared.graph, &facts, &PlanOptions::default()).map_err(|e| e.to_string())?;
+                    if std::env::var_os("SARDONYX_PRINT").is_some()
+                        && let Work::Compiled(plan) = &stage.work
+                    {
+                        eprintln!("{plan}");
+                    }
+                    let first = match &stage.work {
+                        Work::Compiled(plan) => format!("{} steps", plan.steps.len()),
+                        Work::Evaluate { node, .. } => format!("{} on the host", node.name),
+                    };
+                    let more = stage
+                        .rest
+                        .map_or(String::new(), |rest| format!(", {} nodes wait", rest.graph.nodes.len()));
+                    let planned = start.elapsed();
+                    let run = match std::env::var_os("SARDONYX_RUN") {
+                        Some(_) => format!("{:?}", run_set(&model, &set)),
+                        None => String::new(),
+                    };
+                    format!("{first}{more}, planned in {planned:.1?} {run}")
+                } else {
+                    String::new()
+                };
+                Ok(format!(
+                    "opened in {opened:.1?}, {} nodes, {nodes} prepared, {steps}",
+                    model.graph().nodes.len()
+                ))
+            });
+        match outcome {
+            Ok(text) => eprintln!("{}: {text}", file.display()),
+            Err(error) if error.starts_with("SDX-03") => eprintln!("SKIP {}: {error}", file.display()),
+            Err(error) => failures.push(format!("{}: {error}", file.display())),
+        }
+    }
+    failures.iter().for_each(|failure| eprintln!("FAIL {failure}"));
+    assert!(failures.is_empty());
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
 /// Every case whose operators are all there must pass.
 #[test]
 fn backend_cases() {
     let Some(shared) = shared() else { return };
     let only = std::env::var("SARDONYX_CASE").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(shared.join("onnx-conformance/node"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().contains(&only))
-        .collect();
-    folders.sort();
+    let mut folders = children(&shared.join("onnx-conformance/node"));
+    folders.retain(|path| path.to_string_lossy().contains(&only));
     let (mut passed, mut unsupported, mut failures) = (0, 0, Vec::new());
     for folder in &folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();

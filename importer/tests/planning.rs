@@ -7,8 +7,10 @@ mod interpreter;
 use std::sync::Arc;
 
 use interpreter::{check, rewrites, run};
-use sardonyx_importer::{FoldLimits, ImportError, PlanOptions, Work, infer, passes, plan};
+use sardonyx_importer::{FoldLimits, ImportError, PlanOptions, Work, infer, passes, plan, prepare, table};
+use sardonyx_ops::build::NodeSpec;
 use sardonyx_ops::expr::Expr;
+use sardonyx_ops::ir::attributes::{Attribute, Attributes};
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
@@ -34,9 +36,13 @@ impl Sketch {
     }
 
     fn node(&mut self, name: &str, op: impl Operator, inputs: &[ValueId]) -> ValueId {
+        self.node_of(name, Arc::new(op), inputs)
+    }
+
+    fn node_of(&mut self, name: &str, op: Arc<dyn Operator>, inputs: &[ValueId]) -> ValueId {
         let output = self.0.add_value(name);
         let inputs = inputs.iter().copied().map(Some).collect();
-        self.0.nodes.push(Node { name: name.into(), op: Arc::new(op), inputs, outputs: vec![Some(output)] });
+        self.0.nodes.push(Node { name: name.into(), op, inputs, outputs: vec![Some(output)] });
         output
     }
 
@@ -398,6 +404,61 @@ fn branches_expand_when_their_condition_is_known() {
     }
 }
 
+/// An operator of the table without attributes but one.
+fn made(name: &str, attribute: Option<(&str, i64)>, inputs: usize) -> Arc<dyn Operator> {
+    let mut attributes = Attributes::default();
+    if let Some((name, value)) = attribute {
+        attributes.insert(name, Attribute::Int(value));
+    }
+    let row = table::lookup("", name, 15).unwrap();
+    let inputs = vec![true; inputs];
+    let spec =
+        NodeSpec { op_type: name, opset: 15, inputs: &inputs, outputs: &[true], attributes: &attributes };
+    (row.build)(&spec).unwrap()
+}
+
+#[test]
+fn normalisations_go_into_weights() {
+    let ramp = |dims: &[usize], start: f32| {
+        let count: usize = dims.iter().product();
+        floats(dims, &(0..count).map(|i| (start + i as f32 * 0.37).sin()).collect::<Vec<_>>())
+    };
+    // Input, weights, channels, and whether there is a bias.
+    let cases: [(&str, Option<(&str, i64)>, &[usize], &[usize], usize, bool); 4] = [
+        ("Conv", Some(("group", 2)), &[1, 4, 5, 3], &[6, 2, 3, 2], 6, true),
+        ("ConvTranspose", Some(("group", 2)), &[1, 4, 5, 3], &[4, 3, 2, 2], 6, false),
+        ("Gemm", Some(("transB", 1)), &[3, 5], &[7, 5], 7, true),
+        ("Gemm", None, &[3, 5], &[5, 7], 7, false),
+    ];
+    for (name, attribute, input, weights, channels, biased) in cases {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x", DType::F32, &sardonyx_ops::ir::dim::from_known(input));
+        let mut inputs = vec![x, sketch.constant(ramp(weights, 0.1))];
+        if biased {
+            inputs.push(sketch.constant(ramp(&[channels], 2.0)));
+        }
+        let product = sketch.node_of("product", made(name, attribute, inputs.len()), &inputs);
+        let scale = sketch.constant(ramp(&[channels], 1.0));
+        let shift = sketch.constant(ramp(&[channels], 0.5));
+        let mean = sketch.constant(ramp(&[channels], 0.2));
+        let spread: Vec<f32> = (0..channels).map(|i| 0.5 + i as f32).collect();
+        let variance = sketch.constant(floats(&[channels], &spread));
+        let statistics = [product, scale, shift, mean, variance];
+        let y = sketch.node_of("y", made("BatchNormalization", None, 5), &statistics);
+        let graph = sketch.output(&[y]);
+        let prepared = prepare(&graph, &PlanOptions::default()).unwrap();
+        assert_eq!((prepared.graph.nodes.len(), prepared.decisions.len()), (1, 1), "{name}");
+        let x = ramp(input, 3.0);
+        let plain = run(&graph, std::slice::from_ref(&x), &PlanOptions::default()).unwrap();
+        let folded = run(&prepared.graph, &[x], &PlanOptions::default()).unwrap();
+        assert_eq!((plain.plans[0].steps.len(), folded.plans[0].steps.len()), (2, 1));
+        let (a, b) = (plain.outputs[0].to_vec::<f32>().unwrap(), folded.outputs[0].to_vec::<f32>().unwrap());
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} {b}");
+        }
+    }
+}
+
 #[test]
 fn misfits_are_errors() {
     let mut sketch = Sketch::default();
@@ -418,5 +479,5 @@ fn misfits_are_errors() {
     let error = plan(&graph, &[three.clone(), three], &options).unwrap_err();
     assert!(matches!(error, ImportError::Input { .. }));
     assert!(error.to_string().contains("fuse_pointwise"), "{error}");
-    assert_eq!(passes::names().count(), 5);
+    assert_eq!(passes::names().count(), 6);
 }

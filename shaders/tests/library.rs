@@ -1,5 +1,7 @@
 //! Every function of the WGSL library is valid for every target, and is found under its name.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use sardonyx_shaders::library;

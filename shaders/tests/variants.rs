@@ -1,5 +1,7 @@
 //! Every variant, in every storage and knob setting of its row, is valid for every target: SPIR-V, MSL and HLSL.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use sardonyx_shaders::Kernel;

@@ -1,5 +1,7 @@
 //! Dependencies between the crates point one way.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
 use std::process::Command;
 
 /// Each crate and the crates of this workspace that it may name.

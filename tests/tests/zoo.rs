@@ -1,5 +1,7 @@
 //! Real models with trained weights give the right answers on every device.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
 use std::time::Instant;
 
 use sardonyx::{Device, Fallback, Model, Precision, Session, Tensor};

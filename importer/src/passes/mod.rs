@@ -1,7 +1,8 @@
-//! Rewrites of a plan that keep its meaning. Each is a file, has a name, can be switched off, and says what it did.
+//! Rewrites of graphs and plans that keep their meaning. Each is a file, has a name, can be switched off, and says what it did.
 
 mod common_subexpression;
 mod dead_code;
+mod fold_batchnorm;
 mod fuse_epilogue;
 mod fuse_pointwise;
 mod identity;
@@ -10,7 +11,7 @@ mod pointwise_form;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sardonyx_ops::ir::graph::ValueId;
+use sardonyx_ops::ir::graph::{Graph, ValueId};
 use sardonyx_ops::plan::{Decision, Outcome, Plan, PlanStep};
 
 use crate::error::ImportError;
@@ -33,27 +34,56 @@ const PASSES: &[Pass] = &[
     Pass { name: "dead_code", run: dead_code::run },
 ];
 
-/// The names of all passes, as [`crate::plan::PlanOptions::disabled_passes`] takes them.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    PASSES.iter().map(|pass| pass.name)
+/// A rewrite of graphs, before sizes are known.
+struct GraphPass {
+    name: &'static str,
+    run: fn(&mut Graph, &mut Report),
 }
 
-/// Runs all passes but the disabled ones; their answers are added to the plan's decisions.
+/// The passes over graphs in the order in which they run.
+const GRAPH_PASSES: &[GraphPass] = &[GraphPass { name: "fold_batchnorm", run: fold_batchnorm::run }];
+
+/// The names of all passes, as [`crate::plan::PlanOptions::disabled_passes`] takes them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    GRAPH_PASSES.iter().map(|pass| pass.name).chain(PASSES.iter().map(|pass| pass.name))
+}
+
+/// Runs all passes over a plan but the disabled ones; their answers are added to the plan's decisions.
 ///
 /// # Errors
 /// [`ImportError::Input`] when a disabled name is not a pass.
 pub(crate) fn run(plan: &mut Plan, disabled: &[String]) -> Result<(), ImportError> {
-    if let Some(unknown) = disabled.iter().find(|name| !names().any(|known| known == *name)) {
-        let known = names().collect::<Vec<_>>().join(", ");
-        let detail = format!("there is no pass {unknown:?}; there are {known}");
-        return Err(ImportError::Input { name: "".into(), detail });
-    }
+    check_names(disabled)?;
     for pass in PASSES.iter().filter(|pass| !disabled.iter().any(|name| name == pass.name)) {
         let mut report = Report { pass: pass.name, decisions: Vec::new() };
         (pass.run)(plan, &mut report);
         plan.decisions.append(&mut report.decisions);
     }
     Ok(())
+}
+
+/// Runs all passes over a graph but the disabled ones, and returns their answers.
+///
+/// # Errors
+/// [`ImportError::Input`] when a disabled name is not a pass.
+pub(crate) fn run_on_graph(graph: &mut Graph, disabled: &[String]) -> Result<Vec<Decision>, ImportError> {
+    check_names(disabled)?;
+    let mut decisions = Vec::new();
+    for pass in GRAPH_PASSES.iter().filter(|pass| !disabled.iter().any(|name| name == pass.name)) {
+        let mut report = Report { pass: pass.name, decisions: Vec::new() };
+        (pass.run)(graph, &mut report);
+        decisions.append(&mut report.decisions);
+    }
+    Ok(decisions)
+}
+
+fn check_names(disabled: &[String]) -> Result<(), ImportError> {
+    let Some(unknown) = disabled.iter().find(|name| !names().any(|known| known == *name)) else {
+        return Ok(());
+    };
+    let known = names().collect::<Vec<_>>().join(", ");
+    let detail = format!("there is no pass {unknown:?}; there are {known}");
+    Err(ImportError::Input { name: "".into(), detail })
 }
 
 /// What a pass did, place by place.
@@ -64,15 +94,15 @@ struct Report {
 
 impl Report {
     fn fused(&mut self, step: &PlanStep) {
-        self.add(step, Outcome::Fused);
+        self.add(step.name(), Outcome::Fused);
     }
 
     fn declined(&mut self, step: &PlanStep, reason: impl Into<String>) {
-        self.add(step, Outcome::Declined(reason.into()));
+        self.add(step.name(), Outcome::Declined(reason.into()));
     }
 
-    fn add(&mut self, step: &PlanStep, outcome: Outcome) {
-        self.decisions.push(Decision { pass: self.pass, node: Arc::from(step.name()), outcome });
+    fn add(&mut self, node: &str, outcome: Outcome) {
+        self.decisions.push(Decision { pass: self.pass, node: Arc::from(node), outcome });
     }
 }
 

@@ -68,7 +68,7 @@ impl Geometry {
     }
 
     /// A point in the model's pixels as a point in the picture, held within it.
-    pub fn to_picture(&self, point: [f64; 2]) -> [f64; 2] {
+    pub fn to_picture(self, point: [f64; 2]) -> [f64; 2] {
         [0, 1].map(|axis| {
             let value = (point[axis] - self.offset[axis]) / self.scale[axis];
             value.clamp(0.0, f64::from(self.picture[axis]))
@@ -76,8 +76,8 @@ impl Geometry {
     }
 
     fn scaled(&mut self, to: [u32; 2]) {
-        for axis in 0..2 {
-            let factor = f64::from(to[axis]) / f64::from(self.model[axis]);
+        for (axis, &size) in to.iter().enumerate() {
+            let factor = f64::from(size) / f64::from(self.model[axis]);
             self.scale[axis] *= factor;
             self.offset[axis] *= factor;
         }
@@ -217,8 +217,8 @@ fn letterbox(
     let start = [0, 1].map(|axis| (frame[axis] - inner[axis]) / 2);
     let mut boxed = RgbImage::from_pixel(frame[0], frame[1], image::Rgb([fill; 3]));
     image::imageops::replace(&mut boxed, &scaled, start[0].into(), start[1].into());
-    for axis in 0..2 {
-        geometry.offset[axis] += f64::from(start[axis]);
+    for (offset, start) in geometry.offset.iter_mut().zip(start) {
+        *offset += f64::from(start);
     }
     geometry.model = frame;
     Ok(boxed)
@@ -231,8 +231,8 @@ fn crop(pixels: &RgbImage, to: [u32; 2], geometry: &mut Geometry) -> Result<RgbI
         return Err(Failure::new(Fault::Recipe, message).help("resize before the crop"));
     }
     let start = [0, 1].map(|axis| (from[axis] - to[axis]) / 2);
-    for axis in 0..2 {
-        geometry.offset[axis] -= f64::from(start[axis]);
+    for (offset, start) in geometry.offset.iter_mut().zip(start) {
+        *offset -= f64::from(start);
     }
     geometry.model = to;
     Ok(image::imageops::crop_imm(pixels, start[0], start[1], to[0], to[1]).to_image())

@@ -144,9 +144,8 @@ fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> 
         if lanes.iter().all(is_done) {
             break Ok(());
         }
-        let turns = lanes.iter_mut().filter(|lane| !is_done(lane));
-        let turned =
-            turns.map(|lane| lane.turn(TURN.min(arguments.duration))).collect::<Result<(), Failure>>();
+        let mut turns = lanes.iter_mut().filter(|lane| !is_done(lane));
+        let turned = turns.try_for_each(|lane| lane.turn(TURN.min(arguments.duration)));
         if turned.is_err() {
             break turned;
         }

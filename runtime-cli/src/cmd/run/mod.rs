@@ -178,8 +178,7 @@ impl<'a> Run<'a> {
     fn run_once(&self, session: &Session, given: &[Given]) -> Result<Outputs, Failure> {
         let inputs: Vec<(&str, &sardonyx::Tensor)> =
             given.iter().map(|given| (given.name.as_str(), &given.tensor)).collect();
-        let mut options = RunOptions::default();
-        options.deadline = self.arguments.deadline;
+        let options = RunOptions { deadline: self.arguments.deadline, ..RunOptions::default() };
         session.run_with(inputs, &options).map_err(|error| self.opened.failure(&error))
     }
 
