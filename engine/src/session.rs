@@ -11,6 +11,7 @@ use sardonyx_importer::PlanOptions;
 use sardonyx_ops::Tensor;
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
+use sardonyx_ops::ir::graph::Graph;
 
 use crate::device::{Device, Select};
 use crate::error::{Error, Result};
@@ -129,6 +130,7 @@ impl SessionBuilder {
             memory_budget: self.memory_budget,
         };
         let session = Session {
+            graph: unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?.graph))?,
             model: model.clone(),
             device,
             settings,
@@ -193,6 +195,8 @@ pub struct RunOptions {
 /// A model bound to a device. `run` takes `&self`: share a session freely between threads.
 pub struct Session {
     model: Model,
+    /// The model's graph after everything that does not depend on sizes.
+    graph: Graph,
     device: Device,
     settings: Settings,
     options: PlanOptions,
@@ -260,12 +264,11 @@ impl Session {
             inputs.iter().map(|tensor| Fact::known(tensor.dtype(), tensor.dims())).collect();
         let mut times = Times::default();
         let maker = self.maker();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let first = self.stages.get(self.model.graph(), &facts, &maker)?;
+        let (tensors, met) = unwound(|| {
+            let first = self.stages.get(&self.graph, &facts, &maker)?;
             times.prepare = start.elapsed();
             stages::run(first, inputs, &maker, &check, &mut times)
-        }));
-        let (tensors, met) = result.unwrap_or_else(|panic| Err(from_panic(&*panic)))?;
+        })?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
         times.total = start.elapsed();
         Ok(Outputs { names: Arc::clone(&self.names), tensors, times })
@@ -280,8 +283,7 @@ impl Session {
         if self.facts.iter().any(|fact| fact.dims().is_none()) {
             return Ok(());
         }
-        let prepare = AssertUnwindSafe(|| self.stages.get(self.model.graph(), &self.facts, &self.maker()));
-        let stage = std::panic::catch_unwind(prepare).unwrap_or_else(|panic| Err(from_panic(&*panic)))?;
+        let stage = unwound(|| self.stages.get(&self.graph, &self.facts, &self.maker()))?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = vec![stage];
         Ok(())
     }
@@ -350,10 +352,13 @@ fn check_shape(name: &str, fact: &Fact, dims: &[usize]) -> Result<()> {
     Err(Error::InputShape { name: name.to_owned(), expected: format!("{shape:?}"), got: dims.to_vec() })
 }
 
-fn from_panic(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text =
-        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::Internal(text.unwrap_or("a panic").to_owned())
+/// Runs `work`; a panic in it, which is a defect of ours, becomes an error that the host survives.
+fn unwound<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::Internal(text.unwrap_or("a panic").to_owned()))
+    })
 }
 
 impl fmt::Debug for Session {

@@ -424,7 +424,8 @@ fn normalisations_go_into_weights() {
         floats(dims, &(0..count).map(|i| (start + i as f32 * 0.37).sin()).collect::<Vec<_>>())
     };
     // Input, weights, channels, and whether there is a bias.
-    let cases: [(&str, Option<(&str, i64)>, &[usize], &[usize], usize, bool); 4] = [
+    type Case = (&'static str, Option<(&'static str, i64)>, &'static [usize], &'static [usize], usize, bool);
+    let cases: [Case; 4] = [
         ("Conv", Some(("group", 2)), &[1, 4, 5, 3], &[6, 2, 3, 2], 6, true),
         ("ConvTranspose", Some(("group", 2)), &[1, 4, 5, 3], &[4, 3, 2, 2], 6, false),
         ("Gemm", Some(("transB", 1)), &[3, 5], &[7, 5], 7, true),

@@ -79,7 +79,7 @@ impl Layout {
         if let Some(op) = downcast::<ConvTranspose>(op) {
             return Some(Layout::ConvTranspose { groups: op.groups });
         }
-        downcast::<Gemm>(op).map(|gemm| Layout::Gemm(gemm.clone()))
+        downcast::<Gemm>(op).map(|gemm| Layout::Gemm(*gemm))
     }
 
     /// The number of channels, and the channel of each weight.
@@ -160,7 +160,7 @@ fn fold(
         Some(id)
     };
     let op: Arc<dyn Operator> = match layout {
-        Layout::Gemm(gemm) => Arc::new(Gemm { beta: 1.0, ..gemm.clone() }),
+        Layout::Gemm(gemm) => Arc::new(Gemm { beta: 1.0, ..*gemm }),
         _ => Arc::clone(&before.op),
     };
     Ok(Node {
