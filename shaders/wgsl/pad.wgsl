@@ -30,7 +30,7 @@ fn fold(at: i32, n: i32) -> i32 {
 
 fn one(i: u32) -> x_value {
   var rest = min(i, params.len - 1u);
-  var from = 0u;
+  var element = 0u;
   for (var d = 0u; d < params.rank; d++) {
     let size = params.dims[d >> 2u][d & 3u];
     let n = i32(params.extents[d >> 2u][d & 3u]);
@@ -39,9 +39,9 @@ fn one(i: u32) -> x_value {
     if (MODE == 0u && (at < 0 || at >= n)) {
       return value_at(0u);
     }
-    from += u32(fold(at, n)) * params.strides[d >> 2u][d & 3u];
+    element += u32(fold(at, n)) * params.strides[d >> 2u][d & 3u];
   }
-  return x_at(from);
+  return x_at(element);
 }
 
 @compute @workgroup_size(WORKGROUP)
