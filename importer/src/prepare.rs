@@ -19,7 +19,7 @@ pub struct Prepared {
     pub decisions: Vec<Decision>,
 }
 
-/// Folds constants and runs the passes that need no sizes. [`crate::plan`] does the rest for each set of input sizes;
+/// Folds constants and runs the passes that need no sizes. [`crate::plan()`] does the rest for each set of input sizes;
 /// it is right without this as well, but then repeats the folding of weights.
 ///
 /// # Errors
