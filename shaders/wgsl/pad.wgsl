@@ -15,15 +15,21 @@ struct Params {
   before: array<vec4<i32>, 2>,
 }
 
+// The remainder that is never negative. Written with a division, because OpenGL leaves % of negative numbers open.
+fn cycle(at: i32, n: i32) -> i32 {
+  let rest = at - (at / n) * n;
+  return select(rest, rest + n, rest < 0);
+}
+
 // The input coordinate for one outside an axis of n elements; at least one that is inside.
 fn fold(at: i32, n: i32) -> i32 {
   if (MODE == 1u) {
     let period = max(2 * (n - 1), 1);
-    let folded = ((at % period) + period) % period;
+    let folded = cycle(at, period);
     return min(min(folded, period - folded), n - 1);
   }
   if (MODE == 3u) {
-    return ((at % n) + n) % n;
+    return cycle(at, n);
   }
   return clamp(at, 0, n - 1);
 }
