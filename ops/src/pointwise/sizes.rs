@@ -6,6 +6,7 @@ use crate::ir::dim::Dim;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
+use crate::movement::sizes::inferred;
 
 /// One element of a small integer or bool tensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -68,6 +69,7 @@ pub(super) fn complete(expr: &Expr, operands: &[&Fact], results: &mut [Fact]) {
         } else if matches!(fact.dtype, DType::I64 | DType::I32) {
             let sizes = items.into_iter().map(|item| match item {
                 Item::Size(dim) => Some(dim),
+                Item::Negative(-1) => Some(inferred()),
                 _ => None,
             });
             fact.sizes = sizes.collect();
@@ -78,7 +80,8 @@ pub(super) fn complete(expr: &Expr, operands: &[&Fact], results: &mut [Fact]) {
 /// What is known about each element; empty when the number of elements is not.
 fn items(fact: &Fact) -> Vec<Option<Item>> {
     if let Some(sizes) = fact.sizes.as_ref().filter(|sizes| sizes.len() <= MOST) {
-        return sizes.iter().map(|dim| Some(Item::Size(dim.clone()))).collect();
+        let item = |dim: &Dim| if *dim == inferred() { Item::Negative(-1) } else { Item::Size(dim.clone()) };
+        return sizes.iter().map(|dim| Some(item(dim))).collect();
     }
     if let Some(numbers) = fact.integers() {
         return numbers.into_iter().map(|n| Some(number(n))).collect();
@@ -248,6 +251,15 @@ mod tests {
         assert_eq!(is_kept.value.as_ref().unwrap().bytes(), [0, 1]);
         let chosen = infer(&SELECT, &[&is_kept, &target, &wanted]);
         assert_eq!(chosen.sizes, Some(vec![Dim::Known(3), Dim::Known(4)]));
+        // A -1 among names is seen as such, and stays one.
+        let mixed = sizes(&[n.clone(), inferred()]);
+        assert_eq!(infer(&EQUAL, &[&mixed, &constant(&[-1])]).value.unwrap().bytes(), [0, 1]);
+        let kept = infer(&SELECT, &[&infer(&EQUAL, &[&mixed, &constant(&[-1])]), &constant(&[1]), &mixed]);
+        assert_eq!(kept.sizes, Some(vec![n.clone(), Dim::Known(1)]));
+        assert_eq!(
+            infer(&MUL, &[&constant(&[1, 1]), &constant(&[-1])]).sizes,
+            Some(vec![inferred(), inferred()])
+        );
         // A size known by name is never -1, but it may be 3.
         assert_eq!(infer(&EQUAL, &[&target, &constant(&[-1])]).value.unwrap().bytes(), [0, 0]);
         assert!(infer(&EQUAL, &[&target, &constant(&[3])]).value.is_none());
