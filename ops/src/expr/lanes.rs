@@ -110,6 +110,11 @@ fn prefix<T>(all: &mut [T], len: usize) -> &mut [T] {
     &mut all[..len]
 }
 
+/// Whether values of this type take part in expressions.
+pub(super) fn has_lanes(dtype: DType) -> bool {
+    Buffer::for_type(dtype, 0).is_ok()
+}
+
 /// Whether elements of this type lie in memory as lanes do.
 pub(super) fn is_plain(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F64 | DType::I64 | DType::U64)

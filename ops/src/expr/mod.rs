@@ -104,7 +104,7 @@ impl Expr {
     /// The type of every node.
     ///
     /// # Errors
-    /// When a function does not take the types it is given.
+    /// When a function does not take the types it is given, or a type does not take part in expressions.
     pub fn types(&self, accumulator: Option<DType>, operands: &[DType]) -> Result<Vec<DType>, OpError> {
         let mut types: Vec<DType> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -120,6 +120,9 @@ impl Expr {
                 }
                 ExprNode::Cast { to, .. } => *to,
             };
+            if !lanes::has_lanes(dtype) {
+                return Err(OpError::unsupported(format!("{dtype} in an expression")));
+            }
             types.push(dtype);
         }
         Ok(types)

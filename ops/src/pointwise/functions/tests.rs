@@ -375,7 +375,11 @@ fn types_that_a_function_does_not_take_are_refused() {
     assert!(given(&AND, &[DType::I8, DType::I8]));
     assert!(given(&BIT_AND, &[DType::F32, DType::F32]));
     assert!(given(&SELECT, &[DType::F32, DType::F32, DType::F32]));
-    assert!(given(&EQUAL, &[DType::Str, DType::Str]));
+    let equal = Expr::call(&EQUAL, 2, Vec::new());
+    for dtype in [DType::Str, DType::F8E4M3FN, DType::I4, DType::C64] {
+        let error = equal.types(None, &[dtype, dtype]).unwrap_err();
+        assert!(matches!(error, crate::OpError::Unsupported { .. }), "{dtype}: {error}");
+    }
     assert_eq!(POW.result(&[DType::F16, DType::I64]).unwrap(), DType::F16);
     assert_eq!(SELECT.result(&[DType::Bool, DType::I8, DType::I8]).unwrap(), DType::I8);
 }
