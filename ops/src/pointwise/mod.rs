@@ -121,7 +121,7 @@ fn compute(
     outputs: &mut [ViewMut<'_>],
 ) -> Result<(), OpError> {
     // Below this, handing work to another thread costs more than the work.
-    const LEAST: usize = 16 * TILE;
+    const LEAST: usize = 64 * TILE;
     let shapes: Vec<(DType, &[usize])> = operands.iter().map(|view| (view.dtype, view.dims)).collect();
     let evaluation = Evaluation::new(expr, None, &shapes, dims)?;
     let len = element_count(dims).ok_or(OpError::Size)?;

@@ -54,9 +54,13 @@ pub(super) fn complete(expr: &Expr, operands: &[&Fact], results: &mut [Fact]) {
         nodes.push(items);
     }
     for (fact, &result) in results.iter_mut().zip(&expr.results) {
-        let Some(items) = nodes[result].iter().cloned().collect::<Option<Vec<Item>>>() else { continue };
+        let Some(mut items) = nodes[result].iter().cloned().collect::<Option<Vec<Item>>>() else { continue };
+        // A result that does not depend on all operands may stretch to their shape.
+        if let ([item], Some(&[len @ 0..=MOST])) = (items.as_slice(), fact.dims().as_deref()) {
+            items = vec![item.clone(); len];
+        }
         // Nothing known looks the same as nothing there.
-        if items.is_empty() {
+        if items.is_empty() || fact.dims().is_some_and(|dims| dims.iter().product::<usize>() != items.len()) {
             continue;
         }
         if fact.dtype == DType::Bool {
