@@ -236,10 +236,10 @@ variants! {
         single: true,
         params: reduce::Lines,
     }
-    /// Running sums, an invocation to a line or to four.
+    /// Running sums or products, an invocation to a line or to four.
     CUMSUM = "cumsum" {
         inputs: [x: WORDS],
-        knobs: [("EXCLUSIVE", 1), ("REVERSE", 1), ("VECTOR", 1)],
+        knobs: [("PRODUCT", 1), ("EXCLUSIVE", 1), ("REVERSE", 1), ("VECTOR", 1)],
         accumulator: Accumulator::Input(0),
         single: false,
         params: reduce::Lines,

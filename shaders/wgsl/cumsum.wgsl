@@ -1,7 +1,9 @@
-// Running sums along each line of [outer, len, inner], an invocation to a line or to four neighbouring ones.
+// Running sums or products along each line of [outer, len, inner], an invocation to a line or to four neighbouring ones.
 
 const WORKGROUP = 64u;
-// The sum of the elements before, without the element itself.
+// Products, but not of 64-bit integers.
+const PRODUCT = 0u;
+// Of the elements before, without the element itself.
 const EXCLUSIVE = 0u;
 // From the end.
 const REVERSE = 0u;
@@ -26,11 +28,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     return;
   }
   let base = line / params.inner * params.len * params.inner + line % params.inner;
-  var total = x_value4();
+  let neutral = x_value(PRODUCT);
+  var total = x_pack(neutral, neutral, neutral, neutral);
   for (var k = 0u; k < params.len; k++) {
     let at = base + select(k, params.len - 1u - k, REVERSE != 0u) * params.inner;
     let before = total;
-    total = reduce_combine_of_x(total, load(at), 0u);
+    total = reduce_combine_of_x(total, load(at), PRODUCT);
     if (EXCLUSIVE != 0u) {
       emit4(before, at, select(1u, 4u, VECTOR != 0u));
     } else {

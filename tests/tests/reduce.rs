@@ -170,14 +170,18 @@ fn positions_of_extremes() {
 }
 
 #[test]
-fn running_sums() {
+fn running_sums_and_products() {
     let mut random = Random(19);
     for dims in [&[3, 17, 1][..], &[2, 65, 8], &[127, 3, 5], &[1, 1000, 1]] {
         for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
             for dtype in [DType::F32, DType::I64, DType::I32, DType::F16] {
                 let inputs = vec![Some(random.tensor_of(dtype, dims)), Some(Tensor::scalar(1i64))];
-                Check::new(Arc::new(CumSum { exclusive, reverse }), inputs).constants(&[1]).run();
+                let sum = CumSum { product: false, exclusive, reverse };
+                Check::new(Arc::new(sum), inputs).constants(&[1]).run();
             }
+            let inputs = vec![Some(positive(&mut random, &[3, 33, dims[2]])), Some(Tensor::scalar(1i64))];
+            let product = CumSum { product: true, exclusive, reverse };
+            Check::new(Arc::new(product), inputs).constants(&[1]).run();
         }
     }
 }

@@ -34,7 +34,15 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     let epsilon = spec.attributes.float_or("epsilon", 1e-5)?;
     // Only training updates statistics.
     spec.attributes.float_or("momentum", 0.9)?;
-    let training = spec.opset >= 14 && spec.attributes.flag("training_mode", false)?;
+    let training = match spec.opset {
+        ..7 => {
+            // Opsets 1 to 5 say which inputs may be overwritten, which is nobody's business here.
+            spec.attributes.ints("consumed_inputs")?;
+            !spec.attributes.flag("is_test", false)?
+        }
+        7..14 => false,
+        _ => spec.attributes.flag("training_mode", false)?,
+    };
     if training || spec.outputs.iter().skip(1).any(|&wanted| wanted) {
         return Err(OpError::unsupported("BatchNormalization that computes statistics (training)"));
     }

@@ -1,10 +1,11 @@
-//! [CumSum](https://onnx.ai/onnx/operators/onnx__CumSum.html): running sums along a dimension.
+//! [CumSum](https://onnx.ai/onnx/operators/onnx__CumSum.html) and
+//! [CumProd](https://onnx.ai/onnx/operators/onnx__CumProd.html): running sums and products along a dimension.
 
 use std::sync::Arc;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
-use sardonyx_shaders::storage::Width;
+use sardonyx_shaders::storage::{Storage, Width};
 use sardonyx_shaders::{Capabilities, Kernel, table};
 
 use super::argmax::lines_params;
@@ -21,21 +22,32 @@ use crate::ir::view::View;
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
-/// Running sums along the dimension that input 1 names.
+/// Running sums or products along the dimension that input 1 names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CumSum {
+    /// Products rather than sums.
+    pub product: bool,
     /// Without the element itself.
     pub exclusive: bool,
     /// From the end.
     pub reverse: bool,
 }
 
-pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
+fn build(spec: &NodeSpec<'_>, product: bool) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(2, 2, "2")?;
     Ok(Arc::new(CumSum {
+        product,
         exclusive: spec.attributes.flag("exclusive", false)?,
         reverse: spec.attributes.flag("reverse", false)?,
     }))
+}
+
+pub(super) fn build_sum(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
+    build(spec, false)
+}
+
+pub(super) fn build_product(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
+    build(spec, true)
 }
 
 /// Longest line that one invocation sums up without keeping the device too long.
@@ -62,10 +74,10 @@ impl CumSum {
         }
     }
 
-    fn sums<T: Copy>(&self, values: &mut [T], lines: Lines, zero: T, add: impl Fn(T, T) -> T) {
+    fn accumulate<T: Copy>(&self, values: &mut [T], lines: Lines, start: T, add: impl Fn(T, T) -> T) {
         for line in 0..lines.count() {
             let first = lines.first(line);
-            let mut total = zero;
+            let mut total = start;
             for step in 0..lines.len {
                 let k = if self.reverse { lines.len - 1 - step } else { step };
                 let slot = &mut values[first + k * lines.inner];
@@ -85,6 +97,9 @@ impl CumSum {
         let axis = axis.value.ok_or_else(|| refuse("its axis is not constant".to_owned()))?;
         check_len(kernel, data.len())?;
         let storage = problem.stored(kernel, Some(data))?;
+        if self.product && storage == Storage::I64 {
+            return Err(refuse(format!("it multiplies no {}", data.dtype)));
+        }
         let lines = CumSum::lines(data.dims, axis).map_err(|error| refuse(error.to_string()))?;
         if lines.len > LONGEST {
             return Err(refuse(format!("a line of {} elements is summed by one invocation", lines.len)));
@@ -101,6 +116,7 @@ impl CumSum {
                     variant: &table::CUMSUM,
                     inputs: vec![(storage, width)],
                     knobs: vec![
+                        ("PRODUCT", u32::from(self.product)),
                         ("EXCLUSIVE", u32::from(self.exclusive)),
                         ("REVERSE", u32::from(self.reverse)),
                         ("VECTOR", u32::from(vector)),
@@ -120,7 +136,7 @@ impl CumSum {
 
 impl Operator for CumSum {
     fn name(&self) -> &'static str {
-        "CumSum"
+        if self.product { "CumProd" } else { "CumSum" }
     }
 
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
@@ -138,11 +154,17 @@ impl Operator for CumSum {
         }
         Ok(vec![if data.dtype.is_float() {
             let mut values = floats(data)?;
-            self.sums(&mut values, lines, 0.0, |a, b| a + b);
+            match self.product {
+                true => self.accumulate(&mut values, lines, 1.0, |a, b| a * b),
+                false => self.accumulate(&mut values, lines, 0.0, |a, b| a + b),
+            }
             float_tensor(data.dtype, data.dims, &values)?
         } else {
             let mut values = integers(data)?;
-            self.sums(&mut values, lines, 0, i128::wrapping_add);
+            match self.product {
+                true => self.accumulate(&mut values, lines, 1, i128::wrapping_mul),
+                false => self.accumulate(&mut values, lines, 0, i128::wrapping_add),
+            }
             integer_tensor(data.dtype, data.dims, &values)?
         }])
     }
@@ -173,18 +195,35 @@ impl CpuKernel for CumSumKernel {
         let data = run.inputs.first().copied().flatten().ok_or(OpError::Internal("an input is missing"))?;
         let output = run.outputs.first_mut().ok_or(OpError::Internal("an output is missing"))?;
         output.bytes.copy_from_slice(data.bytes);
-        // Floats add up in f64, as in the reference: the sums of one line depend on each other.
+        macro_rules! blocks {
+            ($rust:ty, $start:expr, $zero:expr, $widen:expr, $narrow:expr, $mul:expr, $add:expr) => {{
+                let values = output.slice::<$rust>();
+                match self.operator.product {
+                    true => self.blocks(values, $start, $widen, $narrow, $mul),
+                    false => self.blocks(values, $zero, $widen, $narrow, $add),
+                }
+            }};
+        }
+        // Floats are accumulated in f64, as in the reference: the results of one line depend on each other.
+        macro_rules! floats {
+            ($rust:ty, $widen:expr, $narrow:expr) => {
+                blocks!($rust, 1.0, 0.0, $widen, $narrow, |a: f64, b| a * b, |a: f64, b| a + b)
+            };
+        }
+        macro_rules! integers {
+            ($rust:ty) => {
+                blocks!($rust, 1, 0, |x| x, |x| x, <$rust>::wrapping_mul, <$rust>::wrapping_add)
+            };
+        }
         match data.dtype {
-            DType::F32 => self.blocks(output.slice::<f32>(), 0.0, f64::from, |x: f64| x as f32, |a, b| a + b),
-            DType::F16 => self.blocks(output.slice::<f16>(), 0.0, f16::to_f64, f16::from_f64, |a, b| a + b),
-            DType::BF16 => {
-                self.blocks(output.slice::<bf16>(), 0.0, bf16::to_f64, bf16::from_f64, |a, b| a + b);
-            }
-            DType::F64 => self.blocks(output.slice::<f64>(), 0.0, |x| x, |x: f64| x, |a, b| a + b),
-            DType::I32 => self.blocks(output.slice::<i32>(), 0, |x| x, |x| x, i32::wrapping_add),
-            DType::I64 => self.blocks(output.slice::<i64>(), 0, |x| x, |x| x, i64::wrapping_add),
-            DType::U32 => self.blocks(output.slice::<u32>(), 0, |x| x, |x| x, u32::wrapping_add),
-            DType::U64 => self.blocks(output.slice::<u64>(), 0, |x| x, |x| x, u64::wrapping_add),
+            DType::F32 => floats!(f32, f64::from, |x| x as f32),
+            DType::F16 => floats!(f16, f16::to_f64, f16::from_f64),
+            DType::BF16 => floats!(bf16, bf16::to_f64, bf16::from_f64),
+            DType::F64 => floats!(f64, |x| x, |x| x),
+            DType::I32 => integers!(i32),
+            DType::I64 => integers!(i64),
+            DType::U32 => integers!(u32),
+            DType::U64 => integers!(u64),
             _ => return Err(OpError::Internal("a kernel for another type")),
         }
         Ok(())
@@ -192,11 +231,11 @@ impl CpuKernel for CumSumKernel {
 }
 
 impl CumSumKernel {
-    /// Sums in place, in blocks of [len, inner] and stretches of neighbouring lines.
+    /// Accumulates in place, in blocks of [len, inner] and stretches of neighbouring lines.
     fn blocks<T: Copy + Send, S: Copy + Send + Sync>(
         &self,
         values: &mut [T],
-        zero: S,
+        start: S,
         widen: impl Fn(T) -> S + Sync,
         narrow: impl Fn(S) -> T + Sync,
         add: impl Fn(S, S) -> S + Sync,
@@ -204,12 +243,12 @@ impl CumSumKernel {
         const COLUMNS: usize = 64;
         let Lines { len, inner, .. } = self.lines;
         values.par_chunks_mut(len * inner).for_each(|block| {
-            for start in (0..inner).step_by(COLUMNS) {
-                let width = COLUMNS.min(inner - start);
-                let mut totals = [zero; COLUMNS];
+            for first in (0..inner).step_by(COLUMNS) {
+                let width = COLUMNS.min(inner - first);
+                let mut totals = [start; COLUMNS];
                 for step in 0..len {
                     let k = if self.operator.reverse { len - 1 - step } else { step };
-                    let row = &mut block[k * inner + start..][..width];
+                    let row = &mut block[k * inner + first..][..width];
                     for (slot, total) in row.iter_mut().zip(&mut totals) {
                         let before = *total;
                         *total = add(before, widen(*slot));
@@ -228,16 +267,18 @@ mod tests {
     #[test]
     fn sums_run_both_ways() {
         let data = Tensor::from_vec(&[2, 3], vec![1i32, 2, 3, 4, 5, 6]).unwrap();
-        let run = |exclusive, reverse, axis: i64| {
+        let run = |product, exclusive, reverse, axis: i64| {
             let axis = Tensor::scalar(axis);
-            let op = CumSum { exclusive, reverse };
+            let op = CumSum { product, exclusive, reverse };
             let got = op.reference(&[Some(data.view()), Some(axis.view())], 1).unwrap().remove(0);
             got.to_vec::<i32>().unwrap()
         };
-        assert_eq!(run(false, false, 1), [1, 3, 6, 4, 9, 15]);
-        assert_eq!(run(true, false, -1), [0, 1, 3, 0, 4, 9]);
-        assert_eq!(run(false, true, 1), [6, 5, 3, 15, 11, 6]);
-        assert_eq!(run(true, true, 1), [5, 3, 0, 11, 6, 0]);
-        assert_eq!(run(false, false, 0), [1, 2, 3, 5, 7, 9]);
+        assert_eq!(run(false, false, false, 1), [1, 3, 6, 4, 9, 15]);
+        assert_eq!(run(false, true, false, -1), [0, 1, 3, 0, 4, 9]);
+        assert_eq!(run(false, false, true, 1), [6, 5, 3, 15, 11, 6]);
+        assert_eq!(run(false, true, true, 1), [5, 3, 0, 11, 6, 0]);
+        assert_eq!(run(false, false, false, 0), [1, 2, 3, 5, 7, 9]);
+        assert_eq!(run(true, false, false, 1), [1, 2, 6, 4, 20, 120]);
+        assert_eq!(run(true, true, true, 1), [6, 3, 1, 30, 6, 1]);
     }
 }

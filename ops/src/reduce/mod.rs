@@ -25,7 +25,8 @@ const fn row(name: &'static str, build: Build) -> OperatorRow {
 pub const OPERATORS: &[OperatorRow] = &[
     row("ArgMax", argmax::build_max),
     row("ArgMin", argmax::build_min),
-    row("CumSum", cumsum::build),
+    row("CumProd", cumsum::build_product),
+    row("CumSum", cumsum::build_sum),
     row("GlobalAveragePool", reduction::global_average_pool),
     row("GlobalMaxPool", reduction::global_max_pool),
     row("ReduceL1", reduction::l1),
