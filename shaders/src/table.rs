@@ -180,6 +180,14 @@ variants! {
         single: false,
         params: movement::Trilu,
     }
+    /// A tensor read at the coordinates of a grid.
+    GRID_SAMPLE = "grid_sample" {
+        inputs: [x: FLOATS, grid: FLOATS],
+        knobs: [("MODE", 2), ("PADDING", 2), ("ALIGN", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: resize::GridSample,
+    }
     /// Interpolation along two axes.
     RESIZE = "resize" {
         inputs: [x: FLOATS, index: I32, weight: F32],

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use sardonyx_ops::resize::grid_sample::{GridSample, Interpolation, Padding};
 use sardonyx_ops::resize::resize::{Inputs, Policy, Resize};
 use sardonyx_ops::resize::table::{Method, Mode, Nearest, Transform};
 use sardonyx_ops::{DType, Tensor};
@@ -78,5 +79,29 @@ fn cropping_extrapolates() {
     for mode in [Mode::Linear, Mode::Cubic(-0.75), Mode::Nearest(Nearest::Floor)] {
         let op = op(mode, Transform::TfCropAndResize, false, false);
         check(op, random.tensor(&[1, 2, 7, 9]), Some(&region), &[1, 2, 11, 5]);
+    }
+}
+
+#[test]
+fn grids() {
+    let mut random = Random(34);
+    for interpolation in [Interpolation::Nearest, Interpolation::Linear, Interpolation::Cubic] {
+        for padding in [Padding::Zeros, Padding::Border, Padding::Reflection] {
+            for align_corners in [false, true] {
+                for (dims, points) in [
+                    (&[2, 3, 9][..], &[2, 17, 1][..]),
+                    (&[1, 3, 5, 7], &[1, 6, 5, 2]),
+                    (&[1, 2, 3, 4, 5], &[1, 2, 3, 5, 3]),
+                ] {
+                    let op = GridSample { interpolation, padding, align_corners };
+                    let len = points.iter().product();
+                    let grid: Vec<f32> = (0..len).map(|_| random.float(-1.7, 1.7)).collect();
+                    let grid = Tensor::from_vec(points, grid).unwrap();
+                    // Positions of 32 bits differ in the last place, times the largest step between two elements.
+                    let check = Check::new(Arc::new(op), vec![Some(random.tensor(dims)), Some(grid)]);
+                    check.tolerance(1e-4, 2e-2).run();
+                }
+            }
+        }
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn along(axis: i64, data: &[usize], indices: &[usize]) -> Result<usiz
 }
 
 /// Where the line of index element `i` begins in the data: its element with coordinate 0 along `axis`.
-pub(super) fn line(i: usize, indices: &[usize], strides: &[usize], axis: usize) -> usize {
+fn line(i: usize, indices: &[usize], strides: &[usize], axis: usize) -> usize {
     let at = coordinates(i, indices);
     at.iter()
         .zip(strides)
@@ -59,6 +59,20 @@ pub(super) fn line(i: usize, indices: &[usize], strides: &[usize], axis: usize) 
         .filter(|(own, _)| *own != axis)
         .map(|(_, (c, stride))| c * stride)
         .sum()
+}
+
+/// The data element that each index stands for; `at` are the indices, counted from the front.
+pub(super) fn elements_at(data: &[usize], indices: &[usize], axis: usize, at: &[usize]) -> Vec<usize> {
+    let strides = row_major(data);
+    let row = indices.last().copied().unwrap_or(1).max(1);
+    // Along a row only the last coordinate changes.
+    let step = usize::from(axis + 1 != indices.len());
+    let mut all = Vec::with_capacity(at.len());
+    for (index, at) in at.chunks(row).enumerate() {
+        let base = line(index * row, indices, &strides, axis);
+        all.extend(at.iter().enumerate().map(|(j, &at)| base + j * step + at * strides[axis]));
+    }
+    all
 }
 
 impl Operator for GatherElements {
@@ -114,30 +128,18 @@ impl CpuKernel for GatherElementsKernel {
         let axis = along(self.op.axis, x.dims, indices.dims)?;
         let at = wrap(&indices, 1, x.dims[axis])?;
         let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
-        by_size!(x.dtype.bits() / 8, pick(&x, indices.dims, axis, &at, output.bytes))
+        let from = elements_at(x.dims, indices.dims, axis, &at);
+        by_size!(x.dtype.bits() / 8, pick(x.bytes, output.bytes, &from))
     }
 }
 
-fn pick<const N: usize>(
-    x: &View<'_>,
-    dims: &[usize],
-    axis: usize,
-    at: &[usize],
-    y: &mut [u8],
-) -> Result<(), OpError> {
-    let (data, y) = (elements::<N>(x.bytes), elements_mut::<N>(y));
-    if y.len() != at.len() {
+fn pick<const N: usize>(x: &[u8], y: &mut [u8], from: &[usize]) -> Result<(), OpError> {
+    let (x, y) = (elements::<N>(x), elements_mut::<N>(y));
+    if y.len() != from.len() {
         return Err(OpError::Internal("an output of another size"));
     }
-    let strides = row_major(x.dims);
-    let row = dims.last().copied().unwrap_or(1).max(1);
-    // Along a row only the last coordinate changes.
-    let step = if axis + 1 == dims.len() { 0 } else { 1 };
-    for (index, (y, at)) in y.chunks_mut(row).zip(at.chunks(row)).enumerate() {
-        let base = line(index * row, dims, &strides, axis);
-        for (j, (slot, &at)) in y.iter_mut().zip(at).enumerate() {
-            *slot = data[base + j * step + at * strides[axis]];
-        }
+    for (slot, &from) in y.iter_mut().zip(from) {
+        *slot = x[from];
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::assemble::{Assembly, row_major};
+use super::assemble::Assembly;
 use super::gather::wrap;
-use super::gather_elements::{along, line};
+use super::gather_elements::{along, elements_at};
 use super::reduction::Reduction;
 use super::sizes::{self, required, view};
 use crate::build::NodeSpec;
@@ -43,9 +43,8 @@ impl ScatterElements {
             let got = format!("{} {:?}", updates.dtype, updates.dims);
             return Err(OpError::constraint("updates", format!("{} {:?}", data.dtype, indices.dims), got));
         }
-        let (at, strides) = (wrap(indices, 1, data.dims[axis])?, row_major(data.dims));
-        let target = |(i, &at): (usize, &usize)| line(i, indices.dims, &strides, axis) + at * strides[axis];
-        Ok(at.iter().enumerate().map(target).collect())
+        let at = wrap(indices, 1, data.dims[axis])?;
+        Ok(elements_at(data.dims, indices.dims, axis, &at))
     }
 }
 

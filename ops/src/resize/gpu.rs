@@ -53,6 +53,9 @@ pub(super) fn candidate(
         shape.insert(0, 1);
     }
     let groups: Vec<&[(usize, Table)]> = tables.chunks(2).collect();
+    if groups.is_empty() {
+        return Err(refuse("no axis to resize".to_owned()));
+    }
     for (launch, group) in groups.iter().enumerate() {
         let [a, b] = match group {
             [a, b] => [(a.0, a.1.clone()), (b.0, b.1.clone())],

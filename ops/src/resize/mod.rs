@@ -1,6 +1,7 @@
 //! Operators that sample their input at other places.
 
 mod gpu;
+pub mod grid_sample;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
 pub mod resize;
 pub mod separable;
@@ -10,6 +11,7 @@ use crate::build::OperatorRow;
 
 /// The operators of this family.
 pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "GridSample", since: 16, build: grid_sample::build },
     OperatorRow { domain: "", name: "Resize", since: 10, build: resize::build },
     OperatorRow { domain: "", name: "Upsample", since: 7, build: resize::build_upsample },
 ];

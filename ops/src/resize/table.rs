@@ -183,7 +183,7 @@ impl Resized {
 }
 
 /// The cubic convolution kernel with coefficient `a` at a distance of 0 or more.
-fn cubic(x: f64, a: f64) -> f64 {
+pub(super) fn cubic(x: f64, a: f64) -> f64 {
     if x <= 1.0 {
         ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     } else if x < 2.0 {

@@ -28,4 +28,18 @@ super::params! {
         /// Fills the row of four words.
         pad: u32,
     }
+
+    /// Parameters of `grid_sample.wgsl`.
+    struct GridSample {
+        /// Elements of the output.
+        len: u32,
+        /// Spatial axes.
+        axes: u32,
+        /// Points of the grid for each batch.
+        points: u32,
+        /// Channels.
+        channels: u32,
+        /// Depth, height, width of the input, and a fill.
+        size: [u32; 4],
+    }
 }
