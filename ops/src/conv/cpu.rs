@@ -221,16 +221,26 @@ fn fill_columns(sizes: &Sizes, channel: &[f32], first: usize, count: usize, piec
                     run[..from - x].fill(0.0);
                     run[to - x..].fill(0.0);
                     let run = &mut run[from - x..to - x];
-                    if stride == 1 {
-                        let source = source.get(..run.len()).unwrap_or(&[]);
-                        run[..source.len()].copy_from_slice(source);
-                    } else {
-                        for (slot, &value) in run.iter_mut().zip(source.iter().step_by(stride)) {
-                            *slot = value;
-                        }
-                    }
+                    copy_every(run, source, stride);
                 }
             }
         }
+    }
+}
+
+/// Copies every `stride`-th element of `source`, as many as there are and fit.
+#[inline]
+pub(super) fn copy_every(target: &mut [f32], source: &[f32], stride: usize) {
+    match stride {
+        1 => target.iter_mut().zip(source).for_each(|(slot, &value)| *slot = value),
+        2 => {
+            // Whole pairs become vector shuffles; an odd element may be left.
+            let (pairs, rest) = source.as_chunks::<2>();
+            target.iter_mut().zip(pairs).for_each(|(slot, pair)| *slot = pair[0]);
+            if let (Some(slot), [last]) = (target.get_mut(pairs.len()), rest) {
+                *slot = *last;
+            }
+        }
+        _ => target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(slot, &value)| *slot = value),
     }
 }

@@ -1,15 +1,23 @@
-//! Depthwise convolutions on the CPU: each output row from padded input rows, without edges in the inner loop.
+//! Depthwise convolutions on the CPU: each output channel as one long line, without edges in the inner loop.
+//!
+//! The input rows that a band of output rows reads are copied between zeros, split by their position modulo the strides.
+//! Then neighbouring output elements read neighbouring elements for every window element, also across the ends of rows:
+//! a few useless elements between rows are computed too and left behind.
 
 #![allow(unsafe_code, reason = "calling code compiled for vector instructions that were just detected")]
 
+use super::cpu::copy_every;
 use super::window::Sizes;
 use crate::cpu::tiles::{Grid, for_each_tile};
 use crate::cpu::{fill_floats, floats, scratch_floats};
 use crate::error::OpError;
 use crate::operator::{CpuKernel, CpuRun};
 
-/// Elements of padded input that stay in the first-level cache.
-const BAND: usize = 6 << 10;
+/// Elements of scratch memory that a band aims at: half a first-level cache.
+const BAND: usize = 4 << 10;
+
+/// Elements that a loop over vectors takes at a time.
+const VECTORS: usize = 32;
 
 /// A convolution of each channel by itself, over one or two axes.
 pub(super) struct DepthwiseKernel {
@@ -18,87 +26,104 @@ pub(super) struct DepthwiseKernel {
     weights: Option<Vec<f32>>,
     /// Output rows computed from one filling of the scratch memory.
     band: usize,
-    /// Elements of one phase of a padded row.
-    phase: usize,
+    /// Rows that hold the input of a band, for each remainder of their position modulo the stride.
+    rows: usize,
+    /// Elements of such a row: an output row, and how far windows reach beyond.
+    pitch: usize,
 }
 
 impl DepthwiseKernel {
     /// Whether the kernel takes a convolution.
     pub fn fits(sizes: &Sizes) -> bool {
-        // Padded rows are held for a whole window: huge dilations would hold mostly zeros.
+        // Rows are held for a whole window: huge dilations would hold mostly zeros.
         const LARGEST: usize = 1 << 22;
         let flat =
             sizes.input[0] == 1 && sizes.kernel[0] == 1 && sizes.output[0] == 1 && sizes.before[0] == 0;
-        let rows = (sizes.kernel[1] - 1) * sizes.dilations[1] + 1;
-        let row = sizes.output[2] * sizes.strides[2] + sizes.kernel[2] * sizes.dilations[2];
-        sizes.is_depthwise() && flat && rows.saturating_mul(row) <= LARGEST
+        let least = DepthwiseKernel::with_band(*sizes, 1);
+        let scratch = least.rows.saturating_mul(least.pitch).saturating_mul(sizes.strides[1]);
+        sizes.is_depthwise() && flat && scratch.saturating_mul(sizes.strides[2]) <= LARGEST
+    }
+
+    fn with_band(sizes: Sizes, band: usize) -> DepthwiseKernel {
+        let reach = |axis: usize| (sizes.kernel[axis] - 1) * sizes.dilations[axis] / sizes.strides[axis];
+        DepthwiseKernel {
+            sizes,
+            weights: None,
+            band,
+            rows: band + reach(1),
+            pitch: sizes.output[2] + reach(2),
+        }
     }
 
     /// The kernel for a convolution that fits.
     pub fn new(sizes: Sizes, weights: Option<Vec<f32>>) -> DepthwiseKernel {
-        // Vectors run over the end of a row by less than one vector.
-        let reach = (sizes.kernel[2] - 1) * sizes.dilations[2] / sizes.strides[2];
-        let phase = sizes.output[2].next_multiple_of(WIDEST) + reach;
-        let mut kernel = DepthwiseKernel { sizes, weights, band: 1, phase };
-        let row = kernel.row();
-        let window = kernel.rows(1);
-        kernel.band =
-            (1 + (BAND / row.max(1)).saturating_sub(window) / sizes.strides[1]).min(sizes.output[1].max(1));
-        kernel
+        let least = DepthwiseKernel::with_band(sizes, 1);
+        let phases = sizes.strides[1] * sizes.strides[2];
+        let row = (least.pitch * (phases + 1)).max(1);
+        let band = (BAND / row).saturating_sub(least.rows - 1).clamp(1, sizes.output[1].max(1));
+        // Bands of about the same size.
+        let band = sizes.output[1].max(1).div_ceil(sizes.output[1].max(1).div_ceil(band));
+        DepthwiseKernel { weights, ..DepthwiseKernel::with_band(sizes, band) }
     }
 
-    /// Elements of a padded input row: its phases one behind the other, phase `p` holding elements `p`, `p + stride` ...
-    fn row(&self) -> usize {
-        self.phase * self.sizes.strides[2]
+    /// Elements of the input of a band with one remainder modulo the strides: its rows, and room for the useless
+    /// elements behind the last.
+    fn phase(&self) -> usize {
+        (self.rows + 1) * self.pitch + VECTORS
     }
 
-    /// Input rows that `band` output rows read.
-    fn rows(&self, band: usize) -> usize {
-        (band - 1) * self.sizes.strides[1] + (self.sizes.kernel[1] - 1) * self.sizes.dilations[1] + 1
+    /// Elements computed for a band, whole vectors.
+    fn computed(&self, band: usize) -> usize {
+        (band * self.pitch).next_multiple_of(VECTORS)
     }
 
-    /// Fills the scratch memory with the input rows that output rows from `first` on read.
-    fn pad(&self, channel: &[f32], first: usize, band: usize, scratch: &mut [f32]) {
+    /// Elements of the input of a band.
+    fn padded(&self) -> usize {
+        self.phase() * self.sizes.strides[1] * self.sizes.strides[2]
+    }
+
+    /// Copies what output rows from `first` on read; and zeros around it, unless they are there already.
+    fn pad(&self, channel: &[f32], first: usize, zeros: bool, scratch: &mut [f32]) {
         let sizes = &self.sizes;
         let (stride, before) = (sizes.strides[2], sizes.before[2]);
         let (height, width) = (sizes.input[1], sizes.input[2]);
-        for (index, row) in scratch.chunks_exact_mut(self.row().max(1)).take(self.rows(band)).enumerate() {
-            let y = (first * sizes.strides[1] + index).checked_sub(sizes.before[1]).filter(|&y| y < height);
-            let source = y.and_then(|y| channel.get(y * width..(y + 1) * width));
-            let Some(source) = source else {
-                row.fill(0.0);
-                continue;
-            };
-            for (p, phase) in row.chunks_exact_mut(self.phase).enumerate() {
-                // Element i of the phase is input element i * stride + p - before.
-                let from = before.saturating_sub(p).div_ceil(stride).min(phase.len());
-                let (left, rest) = phase.split_at_mut(from);
-                left.fill(0.0);
-                let x = (from * stride + p).saturating_sub(before);
-                let source = source.get(x..).unwrap_or(&[]);
-                let count = source.len().div_ceil(stride).min(rest.len());
-                let (middle, right) = rest.split_at_mut(count);
-                if stride == 1 {
-                    middle.copy_from_slice(&source[..count]);
-                } else {
-                    for (slot, &value) in middle.iter_mut().zip(source.iter().step_by(stride)) {
-                        *slot = value;
-                    }
+        for (index, phase) in scratch.chunks_exact_mut(self.phase()).enumerate() {
+            let (py, px) = (index / stride, index % stride);
+            // Element i of a row is input element i * stride + px - before.
+            let from = before.saturating_sub(px).div_ceil(stride).min(self.pitch);
+            let x = (from * stride + px).saturating_sub(before);
+            let reads = width.saturating_sub(x).div_ceil(stride).min(self.pitch - from);
+            // Rows of the phase inside the input: i with 0 <= (first + i) * step + py - before < height.
+            let (step, above) = (sizes.strides[1], sizes.before[1]);
+            let start = first * step + py;
+            let top = above.saturating_sub(start).div_ceil(step).min(self.rows);
+            let bottom = (height + above).saturating_sub(start).div_ceil(step).clamp(top, self.rows);
+            if zeros {
+                phase[..top * self.pitch].fill(0.0);
+                phase[bottom * self.pitch..self.rows * self.pitch].fill(0.0);
+                for row in phase[top * self.pitch..bottom * self.pitch].chunks_exact_mut(self.pitch) {
+                    row[..from].fill(0.0);
+                    row[from + reads..].fill(0.0);
                 }
-                right.fill(0.0);
+            }
+            if bottom > top {
+                let y = start + top * step - above;
+                let target = (phase.get_mut(top * self.pitch + from..).unwrap_or(&mut []), self.pitch);
+                let source = (channel.get(y * width + x..).unwrap_or(&[]), step * width);
+                copy_rows(target, source, bottom - top, reads, stride);
             }
         }
     }
 
-    /// Where the elements of a window lie, relative to its first row.
+    /// Where the element of each window element for the first output element of a band lies.
     fn offsets(&self) -> Vec<usize> {
         let sizes = &self.sizes;
         let mut all = Vec::with_capacity(sizes.window());
         for ky in 0..sizes.kernel[1] {
             for kx in 0..sizes.kernel[2] {
-                let x = kx * sizes.dilations[2];
-                let phase = x % sizes.strides[2] * self.phase + x / sizes.strides[2];
-                all.push(ky * sizes.dilations[1] * self.row() + phase);
+                let (y, x) = (ky * sizes.dilations[1], kx * sizes.dilations[2]);
+                let phase = y % sizes.strides[1] * sizes.strides[2] + x % sizes.strides[2];
+                all.push(phase * self.phase() + y / sizes.strides[1] * self.pitch + x / sizes.strides[2]);
             }
         }
         all
@@ -125,27 +150,27 @@ impl CpuKernel for DepthwiseKernel {
         let grid = Grid { planes: 1, rows, columns: plane, tile_rows, tile_columns: plane.max(1) };
         let offsets = self.offsets();
         let (height, width) = (sizes.output[1], sizes.output[2]);
-        let scratch = (scratch_floats(run.scratch), self.row() * self.rows(self.band));
-        let window = sizes.window();
+        let (window, size) = (sizes.window(), sizes.input_plane());
+        let share = self.padded() + self.computed(self.band);
+        let scratch = (scratch_floats(run.scratch), share);
         fill_floats(output, |output| {
             for_each_tile(output, 0, &grid, scratch, run.finish, |tile, scratch| {
+                let (padded, sums) = scratch.split_at_mut(self.padded());
                 for row in 0..tile.rows {
                     let (image, channel) = ((tile.row + row) / channels, (tile.row + row) % channels);
                     let from = image * sizes.groups + channel / sizes.outputs;
-                    let size = sizes.input_plane();
                     let input = x.get(from * size..(from + 1) * size).unwrap_or(&[]);
                     let weights = weights.get(channel * window..(channel + 1) * window).unwrap_or(&[]);
                     let bias = bias.as_ref().and_then(|bias| bias.get(channel).copied()).unwrap_or(0.0);
                     let output = tile.row_mut(row);
                     for first in (0..height).step_by(self.band) {
+                        // Where one band is all, every channel has its zeros at the same places.
+                        self.pad(input, first, row == 0 || self.band < height, padded);
                         let band = self.band.min(height - first);
-                        self.pad(input, first, band, scratch);
-                        for (y, line) in
-                            output[first * width..(first + band) * width].chunks_exact_mut(width).enumerate()
-                        {
-                            let source = &scratch[y * sizes.strides[1] * self.row()..];
-                            convolve_row(line, source, &offsets, weights, bias);
-                        }
+                        let sums = &mut sums[..self.computed(band)];
+                        convolve(sums, padded, &offsets, weights, bias);
+                        let lines = &mut output[first * width..(first + band) * width];
+                        copy_rows((lines, width), (sums, self.pitch), band, width, 1);
                     }
                 }
                 Ok(())
@@ -154,7 +179,7 @@ impl CpuKernel for DepthwiseKernel {
     }
 
     fn scratch(&self) -> usize {
-        self.row() * self.rows(self.band) * rayon::current_num_threads() * size_of::<f32>()
+        (self.padded() + self.computed(self.band)) * rayon::current_num_threads() * size_of::<f32>()
     }
 
     fn finishes(&self) -> bool {
@@ -162,57 +187,101 @@ impl CpuKernel for DepthwiseKernel {
     }
 }
 
-/// Elements computed together at most.
-const WIDEST: usize = 32;
+/// Copies every `stride`-th element of rows, `count` to a row. Slices come with the elements between their rows.
+fn copy_rows(target: (&mut [f32], usize), source: (&[f32], usize), rows: usize, count: usize, stride: usize) {
+    /// With a length that the compiler knows, a row is a few instructions.
+    fn fixed<const N: usize>(target: (&mut [f32], usize), source: (&[f32], usize), rows: usize) {
+        for row in 0..rows {
+            let from = source.0.get(row * source.1..).and_then(<[f32]>::first_chunk::<N>);
+            let to = target.0.get_mut(row * target.1..).and_then(<[f32]>::first_chunk_mut::<N>);
+            if let (Some(from), Some(to)) = (from, to) {
+                *to = *from;
+            }
+        }
+    }
+    if count == 0 {
+        return;
+    }
+    match (count, stride) {
+        // Rows of images of 224 x 224, halved again and again: where they are short, their number counts.
+        (7, 1) => fixed::<7>(target, source, rows),
+        (14, 1) => fixed::<14>(target, source, rows),
+        (28, 1) => fixed::<28>(target, source, rows),
+        _ => {
+            for row in 0..rows {
+                let from = source.0.get(row * source.1..).unwrap_or(&[]);
+                let to = target.0.get_mut(row * target.1..).unwrap_or(&mut []);
+                let from = &from[..from.len().min((count - 1) * stride + 1)];
+                let count = to.len().min(count);
+                copy_every(&mut to[..count], from, stride);
+            }
+        }
+    }
+}
 
-/// `line[i] = bias + Σ weights[k] · source[offsets[k] + i]`; may read less than [`WIDEST`] elements past the last.
-fn convolve_row(line: &mut [f32], source: &[f32], offsets: &[usize], weights: &[f32], bias: f32) {
+/// `sums[i] = bias + Σ weights[k] · source[offsets[k] + i]`.
+fn convolve(sums: &mut [f32], source: &[f32], offsets: &[usize], weights: &[f32], bias: f32) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
-        fn wide(line: &mut [f32], source: &[f32], offsets: &[usize], weights: &[f32], bias: f32) {
-            row::<true>(line, source, offsets, weights, bias);
+        fn wide(sums: &mut [f32], source: &[f32], offsets: &[usize], weights: &[f32], bias: f32) {
+            pieces::<true>(sums, source, offsets, weights, bias);
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has the instructions that `wide` is compiled to.
-            return unsafe { wide(line, source, offsets, weights, bias) };
+            return unsafe { wide(sums, source, offsets, weights, bias) };
         }
     }
-    row::<{ cfg!(target_arch = "aarch64") }>(line, source, offsets, weights, bias);
+    pieces::<{ cfg!(target_arch = "aarch64") }>(sums, source, offsets, weights, bias);
 }
 
 #[inline(always)]
-fn row<const FUSED: bool>(line: &mut [f32], source: &[f32], offsets: &[usize], weights: &[f32], bias: f32) {
-    let mut at = 0;
-    while at < line.len() {
-        let source = source.get(at..).unwrap_or(&[]);
-        let rest = &mut line[at..];
-        at += match rest.len() {
-            0..=8 => piece::<FUSED, 8>(rest, source, offsets, weights, bias),
-            9..=16 => piece::<FUSED, 16>(rest, source, offsets, weights, bias),
-            _ => piece::<FUSED, WIDEST>(rest, source, offsets, weights, bias),
-        };
-    }
-}
-
-/// The first `N` elements of a line, or all when it has fewer; returns how many that is.
-#[inline(always)]
-fn piece<const FUSED: bool, const N: usize>(
-    line: &mut [f32],
+fn pieces<const FUSED: bool>(
+    sums: &mut [f32],
     source: &[f32],
     offsets: &[usize],
     weights: &[f32],
     bias: f32,
-) -> usize {
-    let mut sums = [bias; N];
-    for (&offset, &weight) in offsets.iter().zip(weights) {
-        let values: Option<&[f32; N]> = source.get(offset..).and_then(<[f32]>::first_chunk);
-        let Some(values) = values else { continue };
-        for i in 0..N {
-            sums[i] = if FUSED { values[i].mul_add(weight, sums[i]) } else { sums[i] + values[i] * weight };
+) {
+    // Sums that stay in the first-level cache while every window element is added.
+    const PIECE: usize = 1024;
+    for (index, sums) in sums.chunks_mut(PIECE).enumerate() {
+        let source = &source[index * PIECE..];
+        sums.fill(bias);
+        for (offsets, weights) in offsets.chunks(5).zip(weights.chunks(5)) {
+            match (offsets, weights) {
+                (&[a, b, c, d, e], &[va, vb, vc, vd, ve]) => {
+                    add::<FUSED, 5>(sums, source, [a, b, c, d, e], [va, vb, vc, vd, ve]);
+                }
+                (&[a, b, c, d], &[va, vb, vc, vd]) => {
+                    add::<FUSED, 4>(sums, source, [a, b, c, d], [va, vb, vc, vd]);
+                }
+                (&[a, b, c], &[va, vb, vc]) => add::<FUSED, 3>(sums, source, [a, b, c], [va, vb, vc]),
+                _ => {
+                    for (&offset, &weight) in offsets.iter().zip(weights) {
+                        add::<FUSED, 1>(sums, source, [offset], [weight]);
+                    }
+                }
+            }
         }
     }
-    let count = line.len().min(N);
-    line[..count].copy_from_slice(&sums[..count]);
-    count
+}
+
+/// Adds `N` window elements to each sum.
+#[inline(always)]
+fn add<const FUSED: bool, const N: usize>(
+    sums: &mut [f32],
+    source: &[f32],
+    offsets: [usize; N],
+    weights: [f32; N],
+) {
+    let sources = offsets.map(|offset| &source[offset..offset + sums.len()]);
+    for (i, sum) in sums.iter_mut().enumerate() {
+        let mut total = *sum;
+        for k in 0..N {
+            let value = sources[k][i];
+            total = if FUSED { value.mul_add(weights[k], total) } else { total + value * weights[k] };
+        }
+        *sum = total;
+    }
 }
