@@ -54,7 +54,7 @@ pub struct Global {
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more; repeat for still more
+    /// Say more (inspect --show plan: the fused expressions)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// When to use colour

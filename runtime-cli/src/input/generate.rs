@@ -155,16 +155,11 @@ impl Recipe {
             Recipe::Arange if float => (0..count).map(|i| i as f64).collect(),
             Recipe::Arange => {
                 let bits = if dtype == DType::Bool { 1 } else { dtype.bits().min(63) };
-                let modulus = 1usize << bits;
+                let modulus = 1u64 << bits;
                 // The upper half wraps to negative numbers in signed types.
-                let signed = |i: usize| {
-                    if dtype.is_signed_integer() && i >= modulus / 2 {
-                        i as f64 - modulus as f64
-                    } else {
-                        i as f64
-                    }
-                };
-                (0..count).map(|i| signed(i & (modulus - 1))).collect()
+                let wraps = |i: u64| dtype.is_signed_integer() && i >= modulus / 2;
+                let signed = |i: u64| if wraps(i) { i as f64 - modulus as f64 } else { i as f64 };
+                (0..count as u64).map(|i| signed(i & (modulus - 1))).collect()
             }
             Recipe::Random { seed, .. } if dtype == DType::Bool => {
                 words(seed).take(count).map(|word| (word & 1) as f64).collect()

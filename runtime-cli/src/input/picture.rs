@@ -76,11 +76,15 @@ impl Geometry {
     }
 
     fn scaled(&mut self, to: [u32; 2]) {
-        for (axis, &size) in to.iter().enumerate() {
-            let factor = f64::from(size) / f64::from(self.model[axis]);
-            self.scale[axis] *= factor;
-            self.offset[axis] *= factor;
-        }
+        let factor = [0, 1].map(|axis| f64::from(to[axis]) / f64::from(self.model[axis]));
+        self.scale = [0, 1].map(|axis| self.scale[axis] * factor[axis]);
+        self.offset = [0, 1].map(|axis| self.offset[axis] * factor[axis]);
+        self.model = to;
+    }
+
+    /// The picture stands `by` pixels further to the right and below in a frame of `to`.
+    fn shifted(&mut self, by: [f64; 2], to: [u32; 2]) {
+        self.offset = [0, 1].map(|axis| self.offset[axis] + by[axis]);
         self.model = to;
     }
 }
@@ -217,10 +221,7 @@ fn letterbox(
     let start = [0, 1].map(|axis| (frame[axis] - inner[axis]) / 2);
     let mut boxed = RgbImage::from_pixel(frame[0], frame[1], image::Rgb([fill; 3]));
     image::imageops::replace(&mut boxed, &scaled, start[0].into(), start[1].into());
-    for (offset, start) in geometry.offset.iter_mut().zip(start) {
-        *offset += f64::from(start);
-    }
-    geometry.model = frame;
+    geometry.shifted(start.map(f64::from), frame);
     Ok(boxed)
 }
 
@@ -231,10 +232,7 @@ fn crop(pixels: &RgbImage, to: [u32; 2], geometry: &mut Geometry) -> Result<RgbI
         return Err(Failure::new(Fault::Recipe, message).help("resize before the crop"));
     }
     let start = [0, 1].map(|axis| (from[axis] - to[axis]) / 2);
-    for (offset, start) in geometry.offset.iter_mut().zip(start) {
-        *offset -= f64::from(start);
-    }
-    geometry.model = to;
+    geometry.shifted(start.map(|pixels| -f64::from(pixels)), to);
     Ok(image::imageops::crop_imm(pixels, start[0], start[1], to[0], to[1]).to_image())
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::failure::{Failure, Fault};
 
@@ -31,14 +32,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(fail)
 }
 
-/// A name in the same folder that no other process of ours uses.
+/// A name in the same folder that nothing else uses, not even what a killed process left behind.
 fn beside(path: &Path) -> Result<PathBuf, Failure> {
     let name = path
         .file_name()
         .ok_or_else(|| Failure::new(Fault::File, format!("{} does not name a file", path.display())))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{}.part", std::process::id()));
+    temporary.push(format!(".{}-{now}.part", std::process::id()));
     Ok(path.with_file_name(temporary))
 }
 

@@ -52,7 +52,7 @@ impl ExpectArgs {
                 Some(folder) if folder.join("output_0.pb").is_file() => {
                     from_test_set(folder, outputs).map(Some)
                 }
-                _ => self.unused().map(|()| None),
+                _ => Ok(None),
             };
         };
         if path.is_dir() {
@@ -95,12 +95,16 @@ impl ExpectArgs {
         Ok(Some(named))
     }
 
-    /// A tolerance that nothing is held to is a mistake.
-    fn unused(&self) -> Result<(), Failure> {
-        match self.atol.or(self.rtol) {
-            Some(_) => Err(Failure::new(Fault::Usage, "--atol and --rtol need --expect or a test set")),
-            None => Ok(()),
+    /// Checks that a tolerance has something to be held to.
+    ///
+    /// # Errors
+    /// When neither `--expect` nor a sample has outputs to compare with.
+    pub fn check(&self, samples: &[Sample]) -> Result<(), Failure> {
+        let expects = self.expect.is_some() || samples.iter().any(|sample| sample.test_set.is_some());
+        if expects || self.atol.or(self.rtol).is_none() {
+            return Ok(());
         }
+        Err(Failure::new(Fault::Usage, "--atol and --rtol need --expect or a test set"))
     }
 
     /// Compares the outputs that are both wanted and expected, and prints how far they are apart.

@@ -104,6 +104,8 @@ impl<'a> Run<'a> {
         let recipes = Recipes::new(&arguments.inputs.pre, &signatures).map_err(in_model)?;
         let sizes = opened.sizes(&signatures, &arguments.inputs.sizes).map_err(in_model)?;
         let run = Run { arguments, console, opened, signatures, recipes, sizes, samples };
+        arguments.expect.check(&run.samples)?;
+        run.check_outputs()?;
         run.check_counts()?;
         Ok(run)
     }
@@ -124,6 +126,20 @@ impl<'a> Run<'a> {
                 let message =
                     format!("{option} names one file, and there are {} samples", self.samples.len());
                 Err(Failure::new(Fault::Usage, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `--outputs` names outputs of the model.
+    fn check_outputs(&self) -> Result<(), Failure> {
+        let known: Vec<&str> = self.opened.model.outputs().iter().map(|spec| &*spec.name).collect();
+        let asked = &self.arguments.results.outputs;
+        match asked.iter().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                let message = format!("--outputs {name}: the model has no such output");
+                let why = format!("its outputs are {}", format::name(&known.join(", "), 300));
+                Err(Failure::new(Fault::Usage, message).why(why))
             }
             None => Ok(()),
         }
@@ -197,7 +213,7 @@ impl<'a> Run<'a> {
         self.dump(given)?;
         let all: Vec<Output> =
             outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
-        let wanted = self.select(&all)?;
+        let wanted = self.select(&all);
         let mut document = Map::new();
         if !sample.label.is_empty() {
             document.insert("label".to_owned(), json!(sample.label));
@@ -255,22 +271,10 @@ impl<'a> Run<'a> {
     }
 
     /// The outputs asked for, all of them by default.
-    fn select(&self, all: &[Output]) -> Result<Vec<Output>, Failure> {
+    fn select(&self, all: &[Output]) -> Vec<Output> {
         let asked = &self.arguments.results.outputs;
-        if asked.is_empty() {
-            return Ok(all.to_vec());
-        }
-        asked
-            .iter()
-            .map(|name| {
-                all.iter().find(|(other, _)| other == name).cloned().ok_or_else(|| {
-                    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-                    let message = format!("--outputs {name}: the model has no such output");
-                    Failure::new(Fault::Usage, message)
-                        .why(format!("its outputs are {}", format::name(&names.join(", "), 300)))
-                })
-            })
-            .collect()
+        let is_wanted = |output: &&Output| asked.is_empty() || asked.contains(&output.0);
+        all.iter().filter(is_wanted).cloned().collect()
     }
 
     fn dump(&self, given: &[Given]) -> Result<(), Failure> {
