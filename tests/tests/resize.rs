@@ -98,8 +98,9 @@ fn grids() {
                     let grid: Vec<f32> = (0..len).map(|_| random.float(-1.7, 1.7)).collect();
                     let grid = Tensor::from_vec(points, grid).unwrap();
                     // Positions of 32 bits differ in the last place, times the largest step between two elements.
+                    // Positions of 16 bits would choose other elements.
                     let check = Check::new(Arc::new(op), vec![Some(random.tensor(dims)), Some(grid)]);
-                    check.tolerance(1e-4, 2e-2).run();
+                    check.tolerance(1e-4, 2e-2).as_modelled().run();
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! The command as a process: exit codes, the form of errors, documents, files.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 mod commands;
 mod errors;
 mod model;

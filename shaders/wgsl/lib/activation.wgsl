@@ -1,11 +1,15 @@
 // Activations of four floats. They hand NaN on and do not overflow on the way.
 
 fn sigmoid_f32(x: vec4<f32>) -> vec4<f32> {
-  let z = exp(-abs(x));
+  let z = exp_f32(-abs(x));
   return select(vec4<f32>(1.0), z, x < vec4<f32>(0.0)) / (1.0 + z);
 }
 
-fn relu_f32(x: vec4<f32>) -> vec4<f32> { return select(x, vec4<f32>(0.0), x < vec4<f32>(0.0)); }
+// OpenGL drivers make a maximum of a mere comparison, and that is 0 for NaN.
+fn relu_f32(x: vec4<f32>) -> vec4<f32> {
+  return select(x, vec4<f32>(0.0), (x < vec4<f32>(0.0)) & !is_nan_f32(x));
+}
+
 fn leaky_relu_f32(x: vec4<f32>, alpha: f32) -> vec4<f32> { return select(x, alpha * x, x < vec4<f32>(0.0)); }
 fn prelu_f32(x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> { return select(x, slope * x, x < vec4<f32>(0.0)); }
 fn elu_f32(x: vec4<f32>, alpha: f32) -> vec4<f32> { return select(x, alpha * expm1_f32(x), x < vec4<f32>(0.0)); }
@@ -28,11 +32,11 @@ fn hard_sigmoid_f32(x: vec4<f32>, alpha: f32, beta: f32) -> vec4<f32> {
 
 fn hard_swish_f32(x: vec4<f32>) -> vec4<f32> { return x * clip_f32(x / 6.0 + 0.5, 0.0, 1.0); }
 fn softsign_f32(x: vec4<f32>) -> vec4<f32> { return x / (1.0 + abs(x)); }
-fn softplus_f32(x: vec4<f32>) -> vec4<f32> { return relu_f32(x) + log1p_f32(exp(-abs(x))); }
+fn softplus_f32(x: vec4<f32>) -> vec4<f32> { return relu_f32(x) + log1p_f32(exp_f32(-abs(x))); }
 
 // tanh(ln(1 + e)) = w / (w + 2) with w = e * (e + 2); from 20 on it is 1.
 fn mish_f32(x: vec4<f32>) -> vec4<f32> {
-  let e = exp(select(x, vec4<f32>(20.0), x > vec4<f32>(20.0)));
+  let e = exp_f32(select(x, vec4<f32>(20.0), x > vec4<f32>(20.0)));
   let w = e * (e + 2.0);
   return x * (w / (w + 2.0));
 }

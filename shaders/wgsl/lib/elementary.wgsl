@@ -1,8 +1,14 @@
 // Exponential, logarithm, trigonometric and hyperbolic functions of four floats. Where WGSL leaves a built-in function so
 // much freedom that small or large arguments lose all digits, there is a polynomial instead.
 
-fn exp_f32(x: vec4<f32>) -> vec4<f32> { return exp(x); }
-fn log_f32(x: vec4<f32>) -> vec4<f32> { return select(log(x), nan_like(x), x < vec4<f32>(0.0)); }
+// Some drivers give a number for NaN.
+fn exp_f32(x: vec4<f32>) -> vec4<f32> { return select(exp(x), x, is_nan_f32(x)); }
+
+// At 0 and for NaN too, drivers give numbers.
+fn log_f32(x: vec4<f32>) -> vec4<f32> {
+  let y = select(log(x), infinity_like(vec4<f32>(-1.0)), x == vec4<f32>(0.0));
+  return select(y, nan_like(x), (x < vec4<f32>(0.0)) | is_nan_f32(x));
+}
 
 // e^x - 1.
 fn expm1_f32(x: vec4<f32>) -> vec4<f32> {
@@ -13,7 +19,7 @@ fn expm1_f32(x: vec4<f32>) -> vec4<f32> {
   near = 1.0 + x * (1.0 / 4.0) * near;
   near = 1.0 + x * (1.0 / 3.0) * near;
   near = 1.0 + x * (1.0 / 2.0) * near;
-  return select(exp(x) - 1.0, x * near, abs(x) < vec4<f32>(0.5));
+  return select(exp_f32(x) - 1.0, x * near, abs(x) < vec4<f32>(0.5));
 }
 
 // ln(1 + x) for x >= 0: near 0 by the series of the inverse hyperbolic tangent.
@@ -21,7 +27,7 @@ fn log1p_f32(x: vec4<f32>) -> vec4<f32> {
   let s = x / (2.0 + x);
   let t = s * s;
   let series = 1.0 + t * (1.0 / 3.0 + t * (1.0 / 5.0 + t * (1.0 / 7.0 + t * (1.0 / 9.0))));
-  return select(log(1.0 + x), 2.0 * s * series, x < vec4<f32>(0.5));
+  return select(log_f32(1.0 + x), 2.0 * s * series, x < vec4<f32>(0.5));
 }
 
 // The sine of x plus `quarter` right angles. pi/2 stands in three parts so that the subtraction loses nothing.
@@ -80,35 +86,35 @@ fn sinh_f32(x: vec4<f32>) -> vec4<f32> {
   let a = abs(x);
   let t = expm1_f32(a);
   // Halves of the exponent, so that the result may be larger than the exponential.
-  let h = exp(0.5 * a);
+  let h = exp_f32(0.5 * a);
   let y = select((0.5 * h) * h - 0.5 / h / h, 0.5 * (t + t / (t + 1.0)), a < vec4<f32>(1.0));
   return with_sign_of(y, x);
 }
 
 fn cosh_f32(x: vec4<f32>) -> vec4<f32> {
-  let h = exp(0.5 * abs(x));
+  let h = exp_f32(0.5 * abs(x));
   return (0.5 * h) * h + 0.5 / h / h;
 }
 
 // Never beyond 1, whatever the size of x.
 fn tanh_f32(x: vec4<f32>) -> vec4<f32> {
-  let a = select(abs(x), vec4<f32>(10.0), abs(x) > vec4<f32>(10.0));
+  let a = clip_f32(abs(x), 0.0, 10.0);
   let t = a * a;
   var near = -0.053735152 + t * (0.020636229 + t * -0.0057105212);
   near = 1.0 + t * (-0.3333327 + t * (0.13331304 + t * near));
-  let far = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);
+  let far = 1.0 - 2.0 / (exp_f32(2.0 * a) + 1.0);
   return with_sign_of(select(far, a * near, a < vec4<f32>(0.6)), x);
 }
 
 fn asinh_f32(x: vec4<f32>) -> vec4<f32> {
   let a = abs(x);
   let near = log1p_f32(a + a * a / (1.0 + sqrt(a * a + 1.0)));
-  return with_sign_of(select(near, log(a) + 0.6931472, a > vec4<f32>(1e8)), x);
+  return with_sign_of(select(near, log_f32(a) + 0.6931472, a > vec4<f32>(1e8)), x);
 }
 
 fn acosh_f32(x: vec4<f32>) -> vec4<f32> {
   let t = x - 1.0;
-  let y = select(log1p_f32(t + sqrt(t * (t + 2.0))), log(x) + 0.6931472, x > vec4<f32>(1e8));
+  let y = select(log1p_f32(t + sqrt(t * (t + 2.0))), log_f32(x) + 0.6931472, x > vec4<f32>(1e8));
   return select(y, nan_like(x), x < vec4<f32>(1.0));
 }
 
@@ -121,11 +127,11 @@ fn atanh_f32(x: vec4<f32>) -> vec4<f32> {
 
 // Near 0 an odd polynomial, beyond it 1 - e^-q.
 fn erf_f32(x: vec4<f32>) -> vec4<f32> {
-  let a = select(abs(x), vec4<f32>(4.0), abs(x) > vec4<f32>(4.0));
+  let a = clip_f32(abs(x), 0.0, 4.0);
   let t = a * a;
   var near = -0.02685927 + t * (0.0052006342 + t * (-0.00081374374 + t * 0.00008345225));
   near = 0.1283792 + t * (-0.37612635 + t * (0.11283694 + t * near));
   var q = -0.025119428 + a * (0.004171063 + a * (-0.00043446268 + a * 0.000021095057));
   q = -0.00017468452 + a * (1.1295149 + a * (0.6333469 + a * (0.10828009 + a * q)));
-  return with_sign_of(select(1.0 - exp(-q), a + a * near, a < vec4<f32>(0.925)), x);
+  return with_sign_of(select(1.0 - exp_f32(-q), a + a * near, a < vec4<f32>(0.925)), x);
 }

@@ -51,7 +51,8 @@ fn max_f32(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(b, a, (a > b
 
 fn clip_f32(x: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
   let raised = select(x, vec4<f32>(low), x < vec4<f32>(low));
-  return select(raised, vec4<f32>(high), raised > vec4<f32>(high));
+  let clipped = select(raised, vec4<f32>(high), raised > vec4<f32>(high));
+  return select(clipped, x, is_nan_f32(x));
 }
 
 fn equal_f32(a: vec4<f32>, b: vec4<f32>) -> vec4<bool> { return a == b; }
