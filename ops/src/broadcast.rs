@@ -102,8 +102,10 @@ impl Strides {
         let mut params = OperandParams { inner: 1, count: 1, ..OperandParams::default() };
         let word = |n: usize| u32::try_from(n).ok();
         let pattern = match (self.dims.as_slice(), self.strides.as_slice()) {
+            // One element for one element broadcasts nothing. (A driver was met that converts what all invocations read
+            // to f16 as 0.)
+            ([], _) | ([1], _) | ([_], [1]) => Pattern::Same,
             (_, strides) if strides.iter().all(|&stride| stride == 0) => Pattern::Scalar,
-            ([_], [1]) => Pattern::Same,
             ([count, ..], [1, rest @ ..]) if rest.iter().all(|&stride| stride == 0) => {
                 params.count = word(*count)?;
                 if count % 4 == 0 && width == Width::Four { Pattern::Row } else { Pattern::Channel }
@@ -155,6 +157,7 @@ mod tests {
         };
         assert_eq!(pattern(&[2, 3, 4], &[2, 3, 4], Width::Four), Pattern::Same);
         assert_eq!(pattern(&[1, 1], &[2, 3, 4], Width::Four), Pattern::Scalar);
+        assert_eq!(pattern(&[], &[1, 1], Width::Four), Pattern::Same);
         assert_eq!(pattern(&[4], &[2, 3, 4], Width::Four), Pattern::Row);
         assert_eq!(pattern(&[5], &[2, 3, 5], Width::One), Pattern::Channel);
         assert_eq!(pattern(&[3, 1, 1], &[2, 3, 2, 2], Width::One), Pattern::Splat);

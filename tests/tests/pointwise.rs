@@ -225,6 +225,13 @@ fn conversions_between_all_types() {
             Check::new(pointwise("Back", back), vec![Some(x)]).as_modelled().run();
         }
     }
+    for &from in &types {
+        for &to in &types {
+            for len in [1, 3] {
+                Check::new(Arc::new(cast(to)), vec![Some(of(from, &values[1..][..len]))]).as_modelled().run();
+            }
+        }
+    }
     let like = vec![Some(of(DType::F32, &values)), Some(of(DType::I8, &[1.0]))];
     Check::new(Arc::new(CastLike), like).run();
     // NaN is zero as an integer.

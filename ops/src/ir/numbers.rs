@@ -13,10 +13,10 @@ use crate::error::OpError;
 /// When the type is another.
 pub fn floats(view: &View<'_>) -> Result<Vec<f64>, OpError> {
     let all: Vec<f64> = match view.dtype {
-        DType::F32 => view.slice::<f32>().iter().map(|&x| f64::from(x)).collect(),
-        DType::F64 => view.slice::<f64>().to_vec(),
-        DType::F16 => view.slice::<f16>().iter().map(|x| x.to_f64()).collect(),
-        DType::BF16 => view.slice::<bf16>().iter().map(|x| x.to_f64()).collect(),
+        DType::F32 => elements::<f32>(view).map(f64::from).collect(),
+        DType::F64 => elements(view).collect(),
+        DType::F16 => elements::<f16>(view).map(f16::to_f64).collect(),
+        DType::BF16 => elements::<bf16>(view).map(bf16::to_f64).collect(),
         other => return Err(OpError::unsupported(format!("{other} as a float"))),
     };
     complete(all, view)
@@ -29,7 +29,7 @@ pub fn floats(view: &View<'_>) -> Result<Vec<f64>, OpError> {
 pub fn integers(view: &View<'_>) -> Result<Vec<i128>, OpError> {
     macro_rules! widen {
         ($rust:ty) => {
-            view.slice::<$rust>().iter().map(|&x| i128::from(x)).collect()
+            elements::<$rust>(view).map(i128::from).collect()
         };
     }
     let all: Vec<i128> = match view.dtype {
@@ -45,6 +45,11 @@ pub fn integers(view: &View<'_>) -> Result<Vec<i128>, OpError> {
         other => return Err(OpError::unsupported(format!("{other} as an integer"))),
     };
     complete(all, view)
+}
+
+/// The elements one by one, wherever they lie: a constant in a mapped file need not be aligned.
+fn elements<'a, T: bytemuck::AnyBitPattern>(view: &View<'a>) -> impl Iterator<Item = T> + use<'a, T> {
+    view.bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
 fn complete<T>(all: Vec<T>, view: &View<'_>) -> Result<Vec<T>, OpError> {
