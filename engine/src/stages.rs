@@ -20,9 +20,6 @@ use crate::values::Times;
 /// Sizes for which programs are kept; the one unused longest goes first.
 const KEPT: usize = 8;
 
-/// Why a node with data-dependent sizes runs on the host.
-const DYNAMIC: &str = "the size of its result depends on data";
-
 /// The sizes, and where planning wants them the contents, of a stage's inputs.
 #[derive(Clone, PartialEq)]
 struct Key(Vec<(Vec<usize>, Option<bytes::Bytes>)>);
@@ -43,7 +40,7 @@ pub(crate) struct Stage {
 
 enum Ready {
     Compiled(Box<Bound>),
-    Evaluate { node: Node, inputs: Vec<Option<HostInput>> },
+    Evaluate { node: Node, inputs: Vec<Option<HostInput>>, reason: &'static str },
 }
 
 /// What stages are made with.
@@ -87,23 +84,19 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
             let text = plan.to_string();
             (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
         }
-        Work::Evaluate { node, .. }
+        Work::Evaluate { node, reason, .. }
             if maker.device.gpu().is_some() && maker.settings.fallback == Fallback::Deny =>
         {
             return Err(Error::Unsupported {
                 node: node.name.to_string(),
                 op: node.op.name(),
                 device: maker.device.info().id.clone(),
-                why: DYNAMIC.to_owned(),
+                why: reason.to_owned(),
             });
         }
-        Work::Evaluate { node, inputs } => {
-            let text = format!(
-                "   -  {:<24} on the host, its sizes depend on data  from {}\n",
-                node.op.name(),
-                node.name
-            );
-            (Ready::Evaluate { node, inputs }, text)
+        Work::Evaluate { node, inputs, reason } => {
+            let text = format!("   -  {:<24} on the host, {reason}  from {}\n", node.op.name(), node.name);
+            (Ready::Evaluate { node, inputs, reason }, text)
         }
     };
     Ok(Stage { work, rest: planned.rest.map(|rest| (rest, Stages::default())), text })
@@ -130,7 +123,7 @@ pub(crate) fn run(
                 maker.pool.install(|| bound.run(&inputs, check, times))?
             }
             Ready::Compiled(bound) => bound.run(&inputs, check, times)?,
-            Ready::Evaluate { node, inputs: wanted } => {
+            Ready::Evaluate { node, inputs: wanted, .. } => {
                 maker.pool.install(|| evaluate(node, wanted, &inputs, times))?
             }
         };
@@ -201,10 +194,10 @@ impl Stage {
                 memory.host_activations += own.host_activations;
                 memory.host_scratch += own.host_scratch;
             }
-            Ready::Evaluate { node, .. } => all.steps.push(PlacedStep {
+            Ready::Evaluate { node, reason, .. } => all.steps.push(PlacedStep {
                 op: node.op.name(),
                 nodes: vec![Arc::clone(&node.name)],
-                place: Place::Cpu { reason: DYNAMIC.to_owned() },
+                place: Place::Cpu { reason: (*reason).to_owned() },
             }),
         }
     }

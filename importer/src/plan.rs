@@ -61,12 +61,15 @@ pub struct Stage {
 pub enum Work {
     /// A plan; its inputs are the graph's inputs, in order. An output may be an input or a constant.
     Compiled(Plan),
-    /// One node whose outputs have sizes that only its reference finds out. It runs on the host.
+    /// One node that no plan can hold: its outputs have sizes that only its reference finds out, say. It runs on the
+    /// host.
     Evaluate {
         /// The node.
         node: Node,
         /// What it reads.
         inputs: Vec<Option<HostInput>>,
+        /// Why no plan holds it.
+        reason: &'static str,
     },
 }
 
@@ -120,9 +123,8 @@ pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Sta
     let given = available.clone();
     let (mut ready, mut waiting) = (Vec::new(), Vec::new());
     for node in &graph.nodes {
-        let sized = |id: &ValueId| inferred.fact(*id).is_some_and(|fact| fact.dims().is_some());
         if node.inputs.iter().flatten().all(|id| available.contains(id))
-            && node.outputs.iter().flatten().all(sized)
+            && obstacle(&inferred, node).is_none()
         {
             available.extend(node.outputs.iter().flatten());
             ready.push(node.clone());
@@ -146,9 +148,26 @@ pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Sta
         let (rest, _) = remaining(&inferred, &waiting, &after, Some(&node))?;
         let inputs = node.inputs.iter().map(|id| id.map(|id| host_input(graph, id, &node)).transpose());
         let inputs = inputs.collect::<Result<_>>()?;
-        return Ok(Stage { work: Work::Evaluate { node, inputs }, rest: Some(rest) });
+        let reason = obstacle(&inferred, &node).unwrap_or("it comes after such nodes");
+        return Ok(Stage { work: Work::Evaluate { node, inputs, reason }, rest: Some(rest) });
     }
     Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: Some(rest) })
+}
+
+/// Why a plan cannot hold a node whose inputs are there.
+fn obstacle(inferred: &Inferred, node: &Node) -> Option<&'static str> {
+    let fact = |id: &ValueId| inferred.fact(*id);
+    let is_text = |id: &ValueId| fact(id).is_some_and(|fact| fact.dtype == DType::Str);
+    if node.inputs.iter().chain(&node.outputs).flatten().any(is_text) {
+        return Some("it handles text");
+    }
+    let mut outputs = node.outputs.iter().flatten();
+    if outputs.clone().any(|id| fact(id).is_none()) {
+        return Some("how its nested graph runs depends on data");
+    }
+    outputs
+        .any(|id| fact(id).is_none_or(|fact| fact.dims().is_none()))
+        .then_some("the size of its result depends on data")
 }
 
 fn check_inputs(graph: &Graph, inputs: &[Fact]) -> Result<()> {
@@ -205,8 +224,11 @@ fn remaining(
     let mut rest = Graph { names: whole.names.clone(), outputs: whole.outputs.clone(), ..Graph::default() };
     // Contents matter for nodes that wait although all they read is there.
     let stuck = |node: &&Node| node.inputs.iter().flatten().all(|id| available.contains(id));
-    let wanted: HashSet<ValueId> =
-        waiting.iter().filter(stuck).flat_map(|node| node.inputs.iter().flatten().copied()).collect();
+    let wants = |node: &Node| -> Vec<ValueId> {
+        let inputs = node.inputs.iter().enumerate().filter(|(index, _)| node.op.wants_value(*index));
+        inputs.filter_map(|(_, id)| *id).collect()
+    };
+    let wanted: HashSet<ValueId> = waiting.iter().filter(stuck).flat_map(wants).collect();
     let mut takes = Vec::new();
     let mut outputs = Vec::new();
     let mut met = HashSet::new();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{conv, matmul, movement, norm, pointwise, pool, reduce, resize, sort};
+use sardonyx_ops::{control, conv, matmul, movement, norm, pointwise, pool, reduce, resize, sort};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -12,6 +12,7 @@ use crate::standard;
 
 /// The rows of every family.
 const FAMILIES: &[&[OperatorRow]] = &[
+    control::OPERATORS,
     conv::OPERATORS,
     matmul::OPERATORS,
     movement::OPERATORS,

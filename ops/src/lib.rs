@@ -3,6 +3,7 @@
 
 pub mod broadcast;
 pub mod build;
+pub mod control;
 pub mod conv;
 pub mod cpu;
 pub mod dispatch;

@@ -100,6 +100,12 @@ pub trait Operator: Any + Debug + Send + Sync {
         Ok(Expansion::Stays)
     }
 
+    /// Whether the contents of an input can help to plan a use that waits. A value asked for is read back, and the plan
+    /// is right for it only.
+    fn wants_value(&self, _input: usize) -> bool {
+        true
+    }
+
     /// What it does to memory.
     fn role(&self) -> Role {
         Role::Opaque

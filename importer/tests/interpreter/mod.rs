@@ -42,7 +42,7 @@ pub fn run(graph: &Graph, inputs: &[Tensor], options: &PlanOptions) -> Result<Ru
                 run.plans.push(plan);
                 outputs
             }
-            Work::Evaluate { node, inputs: read } => {
+            Work::Evaluate { node, inputs: read, .. } => {
                 let read: Vec<Option<Tensor>> = read
                     .into_iter()
                     .map(|input| {

@@ -1,0 +1,172 @@
+//! [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html): a nested graph again and again.
+
+use std::sync::Arc;
+
+use super::evaluate::{evaluate, nothing_of, stacked, tensors, truth};
+use super::unroll::{Unrolled, fits};
+use crate::build::NodeSpec;
+use crate::error::OpError;
+use crate::ir::fact::Fact;
+use crate::ir::graph::{Graph, ValueId};
+use crate::ir::tensor::Tensor;
+use crate::ir::view::View;
+use crate::movement::sizes;
+use crate::operator::{Expansion, Operator, Role};
+
+/// The most iterations that a loop makes: a condition that never ends is an error, not a hang.
+const MOST: usize = 1 << 24;
+
+/// `while count < limit && condition { body }`. Inputs: limit, condition, states, what the body captures. Outputs: the last
+/// states, then what the body yields in all iterations along a new first axis.
+#[derive(Debug)]
+pub struct Loop {
+    /// Takes the iteration's number, the condition and the states; gives the condition, states and what it yields.
+    pub body: Arc<Graph>,
+    /// Values carried from one iteration to the next.
+    pub states: usize,
+}
+
+/// Builds [`Loop`].
+///
+/// # Errors
+/// When the body does not fit the node's inputs and outputs.
+pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
+    spec.expect_inputs(0, usize::MAX, "2 or more")?;
+    let body = spec.attributes.graph("body")?;
+    let states = spec.inputs.len().saturating_sub(2);
+    let fits = body.inputs.len() == states + 2
+        && body.outputs.len() > states
+        && spec.outputs.len() < body.outputs.len()
+        && spec.inputs.iter().skip(2).all(|&given| given);
+    if !fits {
+        let expected = format!("{} inputs and outputs for {states} states", states + 2);
+        let got = format!("{} inputs, {} outputs", body.inputs.len(), body.outputs.len());
+        return Err(OpError::constraint("the body of a loop", expected, got));
+    }
+    Ok(Arc::new(Loop { body, states }))
+}
+
+impl Loop {
+    /// Whether the body hands on the condition it is given, or gives a constant one that is true.
+    fn never_ends_early(&self) -> bool {
+        let Some(&(mut id)) = self.body.outputs.first() else { return false };
+        let given = self.body.inputs.get(1).map(|(id, _)| *id);
+        loop {
+            if Some(id) == given {
+                return true;
+            }
+            if let Some(tensor) = self.body.constants.get(&id) {
+                return truth(&tensor.view(), 1).unwrap_or(false);
+            }
+            let writer = self.body.nodes.iter().find(|node| node.outputs.first() == Some(&Some(id)));
+            match writer.map(|node| (node.op.role(), node.inputs.as_slice())) {
+                Some((Role::View, [Some(source), ..])) => id = *source,
+                _ => return false,
+            }
+        }
+    }
+
+    /// One iteration on the host.
+    fn once(&self, iteration: usize, state: &[Tensor], captures: &[Tensor]) -> Result<Vec<Tensor>, OpError> {
+        let count = i64::try_from(iteration).map_err(|_| OpError::Size)?;
+        let mut given = vec![Tensor::scalar(count), Tensor::from_bools(&[], &[true])?];
+        given.extend(state.iter().chain(captures).cloned());
+        evaluate(&self.body, given)
+    }
+
+    /// The number of iterations, when it is sure. `None` when the limit is not known yet.
+    fn times(&self, inputs: &[Option<&Fact>]) -> Result<Option<usize>, OpError> {
+        let Some(limit) = inputs.first().copied().flatten() else { return Ok(None) };
+        let Some(limit) = limit.integers() else { return Ok(None) };
+        let [limit] = limit[..] else { return Err(OpError::constraint("limit", "one element", limit.len())) };
+        Ok(Some(usize::try_from(limit).unwrap_or(0)))
+    }
+}
+
+impl Operator for Loop {
+    fn name(&self) -> &'static str {
+        "Loop"
+    }
+
+    fn infer(&self, _inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
+        Err(OpError::Internal("a loop waits until it is unrolled or run"))
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        let condition = match inputs.get(1).copied().flatten() {
+            None => Some(true),
+            Some(fact) => fact.value.as_ref().map(|value| truth(&value.view(), 1)).transpose()?,
+        };
+        let times = match (condition, self.times(inputs)?) {
+            (Some(true), Some(times)) if self.never_ends_early() => times,
+            _ => return Ok(Expansion::Waits),
+        };
+        // What zero iterations yield has a shape that only the reference works out.
+        if times == 0 || !fits(&self.body, times) {
+            return Ok(Expansion::Waits);
+        }
+        let mut unrolled = Unrolled::new(&self.body, 2 + self.states);
+        let condition = unrolled.constant("condition", Tensor::from_bools(&[], &[true])?);
+        let mut state: Vec<ValueId> =
+            (0..self.states).map(|index| unrolled.input(&format!("state{index}"), 2 + index)).collect();
+        let mut yielded: Vec<Vec<ValueId>> = vec![Vec::new(); self.body.outputs.len() - 1 - self.states];
+        for iteration in 0..times {
+            let count = i64::try_from(iteration).map_err(|_| OpError::Size)?;
+            let count = unrolled.constant(&format!("iteration{iteration}"), Tensor::scalar(count));
+            let given: Vec<ValueId> = [count, condition].into_iter().chain(state.iter().copied()).collect();
+            let mut outputs = unrolled.iterate(iteration, &given)?.split_off(1);
+            for (all, value) in yielded.iter_mut().zip(outputs.split_off(self.states)) {
+                all.push(value);
+            }
+            state = outputs;
+        }
+        for (index, all) in yielded.iter().enumerate() {
+            let stacked = unrolled.stack(&format!("yielded{index}"), 0, all);
+            state.push(stacked);
+        }
+        Ok(unrolled.finish(state))
+    }
+
+    fn wants_value(&self, input: usize) -> bool {
+        input < 2 && self.never_ends_early()
+    }
+
+    fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
+        let limit = match sizes::optional(inputs, 0) {
+            None => usize::MAX,
+            Some(limit) => match sizes::integers(&limit, 0)?[..] {
+                [limit] => usize::try_from(limit).unwrap_or(0),
+                _ => return Err(OpError::constraint("limit", "one element", limit.len())),
+            },
+        };
+        let mut condition = match sizes::optional(inputs, 1) {
+            None => true,
+            Some(condition) => truth(&condition, 1)?,
+        };
+        let given = inputs.get(2..).ok_or(OpError::Internal("a loop without inputs"))?;
+        let mut state = tensors(given)?;
+        let captures = state.split_off(self.states.min(state.len()));
+        let mut yielded: Vec<Vec<Tensor>> = vec![Vec::new(); self.body.outputs.len() - 1 - self.states];
+        if !(condition && limit > 0) && !yielded.is_empty() {
+            // The body says in which type and shape it would have yielded something.
+            let outputs = self.once(0, &state, &captures)?;
+            state
+                .extend(outputs.iter().skip(1 + self.states).map(nothing_of).collect::<Result<Vec<_>, _>>()?);
+            return Ok(state);
+        }
+        let mut iteration = 0;
+        while condition && iteration < limit {
+            if iteration >= MOST {
+                return Err(OpError::unsupported(format!("a loop of more than {MOST} iterations")));
+            }
+            let mut outputs = self.once(iteration, &state, &captures)?.into_iter();
+            let first = outputs.next().ok_or(OpError::Internal("a body without outputs"))?;
+            condition = truth(&first.view(), 1)?;
+            state = outputs.by_ref().take(self.states).collect();
+            yielded.iter_mut().zip(outputs).for_each(|(all, tensor)| all.push(tensor));
+            iteration += 1;
+        }
+        state.extend(yielded.iter().map(|all| stacked(all, 0)).collect::<Result<Vec<_>, _>>()?);
+        Ok(state)
+    }
+}
