@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{control, conv, matmul, movement, norm, pointwise, pool, reduce, resize, sort};
+use sardonyx_ops::{control, conv, matmul, movement, norm, pointwise, pool, reduce, resize, signal, sort};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -21,6 +21,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    signal::OPERATORS,
     sort::OPERATORS,
 ];
 

@@ -4,6 +4,7 @@
 pub mod broadcast;
 pub mod build;
 pub mod control;
+pub mod compose;
 pub mod conv;
 pub mod cpu;
 pub mod dispatch;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod problem;
 pub mod reduce;
 pub mod resize;
+pub mod signal;
 pub mod sort;
 
 pub use error::OpError;

@@ -1,6 +1,9 @@
 //! Matrix products.
 
+mod contraction;
 mod cpu;
+pub mod einsum;
+mod equation;
 pub mod gemm;
 pub(crate) mod gpu;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
@@ -13,6 +16,7 @@ use crate::build::OperatorRow;
 
 /// The operators of this family.
 pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "Einsum", since: 12, build: einsum::build },
     OperatorRow { domain: "", name: "MatMul", since: 1, build: matmul::build },
     OperatorRow { domain: "", name: "Gemm", since: 6, build: gemm::build },
     OperatorRow { domain: "com.microsoft", name: "FusedMatMul", since: 1, build: matmul::build_fused },

@@ -1,0 +1,68 @@
+//! Graphs of existing operators, for operators that stand for several: what [`crate::operator::Operator::expand`] gives.
+
+use std::sync::Arc;
+
+use crate::build::NodeSpec;
+use crate::error::OpError;
+use crate::ir::attributes::Attributes;
+use crate::ir::fact::Fact;
+use crate::ir::graph::{Graph, Node, ValueId};
+use crate::ir::tensor::Tensor;
+use crate::operator::{Expansion, Operator};
+use crate::pointwise;
+
+/// A graph under construction, whose inputs are inputs of the node that it takes the place of.
+#[derive(Debug, Default)]
+pub struct Composition {
+    graph: Graph,
+    inputs: Vec<usize>,
+}
+
+impl Composition {
+    /// Input `index` of the node.
+    pub fn input(&mut self, index: usize, fact: &Fact) -> ValueId {
+        let id = self.graph.add_value(format!("input{index}"));
+        self.graph.inputs.push((id, fact.clone()));
+        self.inputs.push(index);
+        id
+    }
+
+    /// A constant.
+    pub fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let id = self.graph.add_value(format!("constant{}", self.graph.constants.len()));
+        self.graph.constants.insert(id, tensor);
+        id
+    }
+
+    /// The first output of an operator.
+    pub fn node(&mut self, op: Arc<dyn Operator>, inputs: &[ValueId]) -> ValueId {
+        let name: Arc<str> = format!("{}{}", op.name(), self.graph.nodes.len()).into();
+        let id = self.graph.add_value(Arc::clone(&name));
+        let inputs = inputs.iter().map(|&id| Some(id)).collect();
+        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![Some(id)] });
+        id
+    }
+
+    /// The result of an operator without attributes that computes element by element, by its ONNX name.
+    ///
+    /// # Errors
+    /// When there is no such operator.
+    pub fn pointwise(&mut self, name: &'static str, inputs: &[ValueId]) -> Result<ValueId, OpError> {
+        let row = pointwise::OPERATORS.iter().filter(|row| row.domain.is_empty() && row.name == name);
+        let row = row.max_by_key(|row| row.since).ok_or(OpError::Internal("no such pointwise operator"))?;
+        let op = (row.build)(&NodeSpec {
+            op_type: name,
+            opset: row.since.max(14),
+            inputs: &vec![true; inputs.len()],
+            outputs: &[true],
+            attributes: &Attributes::default(),
+        })?;
+        Ok(self.node(op, inputs))
+    }
+
+    /// The finished graph.
+    pub fn finish(mut self, outputs: &[ValueId]) -> Expansion {
+        self.graph.outputs = outputs.to_vec();
+        Expansion::Graph { graph: Arc::new(self.graph), inputs: self.inputs }
+    }
+}
