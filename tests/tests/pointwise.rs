@@ -233,7 +233,7 @@ fn conversions_between_all_types() {
         }
     }
     let like = vec![Some(of(DType::F32, &values)), Some(of(DType::I8, &[1.0]))];
-    Check::new(Arc::new(CastLike), like).run();
+    Check::new(Arc::new(CastLike::default()), like).run();
     // NaN is zero as an integer.
     Check::new(Arc::new(cast(DType::I64)), vec![Some(of(DType::F32, &[f64::NAN, 5.0]))]).run();
 }

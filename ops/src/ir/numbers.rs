@@ -3,11 +3,12 @@
 use half::{bf16, f16};
 
 use super::dtype::DType;
+use super::narrow;
 use super::tensor::{Tensor, element_count};
 use super::view::View;
 use crate::error::OpError;
 
-/// The elements of a tensor of f32, f64, f16 or bf16, exactly.
+/// The elements of a tensor of floats, exactly.
 ///
 /// # Errors
 /// When the type is another.
@@ -17,12 +18,12 @@ pub fn floats(view: &View<'_>) -> Result<Vec<f64>, OpError> {
         DType::F64 => elements(view).collect(),
         DType::F16 => elements::<f16>(view).map(f16::to_f64).collect(),
         DType::BF16 => elements::<bf16>(view).map(bf16::to_f64).collect(),
-        other => return Err(OpError::unsupported(format!("{other} as a float"))),
+        _ => narrow::floats(view)?,
     };
     complete(all, view)
 }
 
-/// The elements of a tensor of bool or of integers of 8 to 64 bits, exactly.
+/// The elements of a tensor of bool or of integers, exactly.
 ///
 /// # Errors
 /// When the type is another.
@@ -42,7 +43,7 @@ pub fn integers(view: &View<'_>) -> Result<Vec<i128>, OpError> {
         DType::U16 => widen!(u16),
         DType::U32 => widen!(u32),
         DType::U64 => widen!(u64),
-        other => return Err(OpError::unsupported(format!("{other} as an integer"))),
+        _ => narrow::integers(view)?,
     };
     complete(all, view)
 }
@@ -59,7 +60,7 @@ fn complete<T>(all: Vec<T>, view: &View<'_>) -> Result<Vec<T>, OpError> {
     Ok(all)
 }
 
-/// A tensor of f32, f64, f16 or bf16; each value is rounded once.
+/// A tensor of f32, f64, f16 or bf16; each value is rounded once. For narrower floats there is [`narrow::float_tensor`].
 ///
 /// # Errors
 /// When the type is another, or the number of values is not the product of `dims`.
@@ -73,7 +74,7 @@ pub fn float_tensor(dtype: DType, dims: &[usize], values: &[f64]) -> Result<Tens
     })
 }
 
-/// A tensor of bool or of integers of 8 to 64 bits; values out of range wrap.
+/// A tensor of bool or of integers; values out of range wrap.
 ///
 /// # Errors
 /// When the type is another, or the number of values is not the product of `dims`.
@@ -93,6 +94,9 @@ pub fn integer_tensor(dtype: DType, dims: &[usize], values: &[i128]) -> Result<T
         DType::U16 => narrow!(u16),
         DType::U32 => narrow!(u32),
         DType::U64 => narrow!(u64),
+        _ if narrow::is_narrow_integer(dtype) => {
+            narrow::from_codes(dtype, dims, &values.iter().map(|&x| x as u8).collect::<Vec<_>>())?
+        }
         other => return Err(OpError::unsupported(format!("{other} as an integer"))),
     })
 }

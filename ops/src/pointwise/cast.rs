@@ -6,15 +6,18 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::Pointwise;
+use super::cast_narrow::{CastNarrow, is_wide};
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::expr::{Expr, ExprNode};
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
+use crate::ir::graph::{Graph, Node};
+use crate::ir::narrow::{Narrowing, Rounding};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Expansion, Operator, Role};
 use crate::problem::Problem;
 
 /// A conversion of one input.
@@ -23,27 +26,39 @@ pub fn cast(to: DType) -> Pointwise {
     Pointwise { name: "Cast", expr: Expr { nodes, results: vec![1] } }
 }
 
-/// Whether values of this type can be converted.
-fn check(dtype: DType) -> Result<DType, OpError> {
-    use DType::*;
-    match dtype {
-        F32 | F64 | F16 | BF16 | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | Bool => Ok(dtype),
-        other => Err(OpError::unsupported(format!("conversion to or from {other}"))),
-    }
+/// `Cast` to a type that takes part in expressions. From other types it is [`CastNarrow`].
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// The type asked for.
+    to: DType,
+    /// The conversion from types that take part in expressions.
+    wide: Pointwise,
 }
 
 pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(1, 1, "1")?;
-    // Both speak of 8-bit floats only.
-    spec.attributes.int("saturate")?;
-    spec.attributes.str("round_mode")?;
+    let narrowing = narrowing(spec)?;
     let to = match spec.attributes.get("to") {
         // Opset 1 gave the type's name.
         Some(crate::ir::attributes::Attribute::Str(name)) => by_name(name),
         _ => spec.attributes.int("to")?.and_then(|&number| DType::from_onnx(number)),
     };
     let to = to.ok_or(OpError::Attribute { name: "to", expected: "an element type" })?;
-    Ok(Arc::new(cast(check(to)?)))
+    if is_wide(to) {
+        return Ok(Arc::new(Cast { to, wide: cast(to) }));
+    }
+    Ok(Arc::new(CastNarrow { to, narrowing }))
+}
+
+/// Reads `saturate` and `round_mode`.
+fn narrowing(spec: &NodeSpec<'_>) -> Result<Narrowing, OpError> {
+    let rounding = match spec.attributes.str("round_mode")? {
+        None | Some("up") => Rounding::Up,
+        Some("down") => Rounding::Down,
+        Some("nearest") => Rounding::Nearest,
+        Some(_) => return Err(OpError::Attribute { name: "round_mode", expected: "up, down or nearest" }),
+    };
+    Ok(Narrowing { saturate: spec.attributes.flag("saturate", true)?, rounding })
 }
 
 fn by_name(name: &str) -> Option<DType> {
@@ -64,15 +79,85 @@ fn by_name(name: &str) -> Option<DType> {
     })
 }
 
+/// The operator that converts from one type to another.
+fn between(from: DType, to: DType, narrowing: Narrowing) -> Arc<dyn Operator> {
+    if is_wide(from) && is_wide(to) { Arc::new(cast(to)) } else { Arc::new(CastNarrow { to, narrowing }) }
+}
+
+/// One operator on input 0 in place of the node.
+fn instead(op: Arc<dyn Operator>, input: &Fact) -> Expansion {
+    let mut graph = Graph::default();
+    let x = graph.add_value("input");
+    let y = graph.add_value("output");
+    graph.inputs.push((x, input.clone()));
+    graph.outputs.push(y);
+    graph.nodes.push(Node { name: op.name().into(), op, inputs: vec![Some(x)], outputs: vec![Some(y)] });
+    Expansion::Graph { graph: Arc::new(graph), inputs: vec![0] }
+}
+
+impl Cast {
+    fn for_type(&self, from: DType) -> Arc<dyn Operator> {
+        between(from, self.to, Narrowing::default())
+    }
+}
+
+impl Operator for Cast {
+    fn name(&self) -> &'static str {
+        "Cast"
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        match inputs {
+            [Some(input)] if !is_wide(input.dtype) => Ok(instead(self.for_type(input.dtype), input)),
+            _ => Ok(Expansion::Stays),
+        }
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError> {
+        match inputs {
+            [Some(input)] => self.for_type(input.dtype).infer(inputs, outputs),
+            _ => Err(OpError::Arity { what: "inputs", expected: "1", got: inputs.len() }),
+        }
+    }
+
+    fn reference(&self, inputs: &[Option<View<'_>>], outputs: usize) -> Result<Vec<Tensor>, OpError> {
+        match inputs {
+            [Some(input)] => self.for_type(input.dtype).reference(inputs, outputs),
+            _ => Err(OpError::Arity { what: "inputs", expected: "1", got: inputs.len() }),
+        }
+    }
+
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        self.wide.cpu(problem)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        self.wide.lower(problem, caps)
+    }
+
+    fn role(&self) -> Role {
+        Role::Pointwise
+    }
+
+    fn expression(&self) -> Option<&Expr> {
+        Some(&self.wide.expr)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        self.wide.cost(problem)
+    }
+}
+
 /// A conversion of input 0 to the type of input 1, whose contents do not matter.
-#[derive(Clone, Debug)]
-pub struct CastLike;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CastLike {
+    /// How numbers become narrow floats.
+    pub narrowing: Narrowing,
+}
 
 pub(super) fn build_like(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(2, 2, "2")?;
-    spec.attributes.int("saturate")?;
-    spec.attributes.str("round_mode")?;
-    Ok(Arc::new(CastLike))
+    Ok(Arc::new(CastLike { narrowing: narrowing(spec)? }))
 }
 
 impl Operator for CastLike {
@@ -80,31 +165,41 @@ impl Operator for CastLike {
         "CastLike"
     }
 
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        match inputs {
+            [Some(input), Some(like)] => Ok(instead(between(input.dtype, like.dtype, self.narrowing), input)),
+            _ => Ok(Expansion::Stays),
+        }
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError> {
         let [Some(input), Some(like)] = inputs else {
             return Err(OpError::Arity { what: "inputs", expected: "2", got: inputs.len() });
         };
-        cast(check(like.dtype)?).infer(&[Some(input)], outputs)
+        between(input.dtype, like.dtype, self.narrowing).infer(&[Some(input)], outputs)
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], outputs: usize) -> Result<Vec<Tensor>, OpError> {
-        let [input @ Some(_), Some(like)] = inputs else {
+        let [Some(input), Some(like)] = inputs else {
             return Err(OpError::Arity { what: "inputs", expected: "2", got: inputs.len() });
         };
-        cast(check(like.dtype)?).reference(&[*input], outputs)
+        between(input.dtype, like.dtype, self.narrowing).reference(&[Some(*input)], outputs)
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
-        let Some(output) = problem.outputs.first() else { return Ok(None) };
-        cast(check(output.dtype)?).cpu(problem)
+        match (problem.input(0), problem.outputs.first()) {
+            (Some(input), Some(output)) => between(input.dtype, output.dtype, self.narrowing).cpu(problem),
+            _ => Ok(None),
+        }
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
-        let Some(output) = problem.outputs.first() else {
+        let (Some(input), Some(output)) = (problem.input(0), problem.outputs.first()) else {
             return Lowering::refused("CastLike", "no output");
         };
+        let op = between(input.dtype, output.dtype, self.narrowing);
         let mut problem = problem.clone();
         problem.inputs.truncate(1);
-        cast(output.dtype).lower(&problem, caps)
+        op.lower(&problem, caps)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod aligned;
 pub mod cast;
+pub mod cast_narrow;
 pub mod functions;
 mod lower;
 mod operators;
@@ -13,7 +14,8 @@ mod sizes;
 use rayon::prelude::*;
 use sardonyx_shaders::Capabilities;
 
-pub use cast::{CastLike, cast};
+pub use cast::{Cast, CastLike, cast};
+pub use cast_narrow::CastNarrow;
 pub use operators::OPERATORS;
 
 use crate::broadcast;
