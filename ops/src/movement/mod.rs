@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod axes;
+pub mod bit_cast;
 pub mod compress;
 pub mod concat;
 pub mod constant;
@@ -47,6 +48,7 @@ const fn row(name: &'static str, build: Build) -> OperatorRow {
 
 /// The operators of this family.
 pub const OPERATORS: &[OperatorRow] = &[
+    row("BitCast", bit_cast::build),
     row("Compress", compress::build),
     row("Concat", concat::build),
     row("Constant", constant::build),
