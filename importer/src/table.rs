@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{control, conv, matmul, movement, norm, pointwise, pool, reduce, resize, signal, sort};
+use sardonyx_ops::{
+    control, conv, matmul, movement, norm, pointwise, pool, quantize, reduce, resize, signal, sort,
+};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -19,6 +21,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     norm::OPERATORS,
     pointwise::OPERATORS,
     pool::OPERATORS,
+    quantize::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
     signal::OPERATORS,

@@ -3,8 +3,8 @@
 
 pub mod broadcast;
 pub mod build;
-pub mod control;
 pub mod compose;
+pub mod control;
 pub mod conv;
 pub mod cpu;
 pub mod dispatch;
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pointwise;
 pub mod pool;
 pub mod problem;
+pub mod quantize;
 pub mod reduce;
 pub mod resize;
 pub mod signal;

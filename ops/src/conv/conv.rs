@@ -33,7 +33,7 @@ pub struct Conv {
 /// When there are not two or three inputs, or an attribute is out of range.
 pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(2, 3, "2 or 3")?;
-    Ok(Arc::new(Conv { window: Window::read(spec.attributes)?, groups: groups(spec)? }))
+    Ok(Arc::new(Conv::read(spec)?))
 }
 
 /// Reads `group`.
@@ -103,7 +103,13 @@ pub(super) fn kernel(window: &Window, weights: &[Dim]) -> Result<Vec<Option<usiz
 }
 
 impl Conv {
-    fn shape(&self, x: &[Dim], w: &[Dim], bias: Option<&[Dim]>) -> Result<Vec<Dim>, OpError> {
+    /// Reads the attributes.
+    pub(crate) fn read(spec: &NodeSpec<'_>) -> Result<Conv, OpError> {
+        Ok(Conv { window: Window::read(spec.attributes)?, groups: groups(spec)? })
+    }
+
+    /// The shape of the output.
+    pub(crate) fn shape(&self, x: &[Dim], w: &[Dim], bias: Option<&[Dim]>) -> Result<Vec<Dim>, OpError> {
         let rank = spatial_rank(x.len(), w.len())?;
         self.window.check(rank)?;
         agree("input channels", &w[1].scale(self.groups)?, &x[1])?;

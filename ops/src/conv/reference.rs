@@ -32,7 +32,9 @@ pub(super) fn convolve(
         DType::F64 => typed::<f64>(sizes, transposed, operands, bias, dims),
         DType::F16 => typed::<f16>(sizes, transposed, operands, bias, dims),
         DType::BF16 => typed::<bf16>(sizes, transposed, operands, bias, dims),
-        got => Err(OpError::Type { input: 0, expected: "a float", got }),
+        // Of quantized operands without their zero points.
+        DType::I32 => typed::<i32>(sizes, transposed, operands, bias, dims),
+        got => Err(OpError::Type { input: 0, expected: "a float or i32", got }),
     }
 }
 

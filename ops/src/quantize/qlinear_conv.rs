@@ -1,0 +1,101 @@
+//! [`QLinearConv`](https://onnx.ai/onnx/operators/onnx__QLinearConv.html): convolution of quantized integers, quantized.
+
+use std::sync::Arc;
+
+use sardonyx_shaders::Capabilities;
+
+use super::centred::{Scale, centred, expect_bytes, requantized};
+use crate::build::NodeSpec;
+use crate::conv::conv::Conv;
+use crate::dispatch::Lowering;
+use crate::error::OpError;
+use crate::ir::dtype::DType;
+use crate::ir::fact::Fact;
+use crate::ir::tensor::Tensor;
+use crate::ir::view::View;
+use crate::movement::sizes::{optional, required, view};
+use crate::operator::Operator;
+use crate::problem::Problem;
+
+/// Input, scale and zero point; weights, scale and zero point, which may be one for each output channel; scale and zero
+/// point of the output; and optionally a bias in i32, whose scale is the product of the first two.
+#[derive(Clone, PartialEq, Debug)]
+pub struct QLinearConv {
+    /// Window and groups.
+    pub conv: Conv,
+}
+
+/// Builds [`QLinearConv`].
+///
+/// # Errors
+/// When there are not eight or nine inputs, or an attribute is out of range.
+pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
+    spec.expect_inputs(8, 9, "8 or 9")?;
+    Ok(Arc::new(QLinearConv { conv: Conv::read(spec)? }))
+}
+
+impl Operator for QLinearConv {
+    fn name(&self) -> &'static str {
+        "QLinearConv"
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
+        let (x, w, zero_point) = (required(inputs, 0)?, required(inputs, 3)?, required(inputs, 7)?);
+        for (input, fact) in [(0, x), (3, w), (7, zero_point)] {
+            expect_bytes(fact.dtype, input)?;
+        }
+        let bias = optional(inputs, 8);
+        if let Some(got) = bias.map(|bias| bias.dtype).filter(|&dtype| dtype != DType::I32) {
+            return Err(OpError::Type { input: 8, expected: "i32", got });
+        }
+        let shape = match (&x.shape, &w.shape) {
+            (Some(x), Some(w)) => Some(self.conv.shape(x, w, bias.and_then(|bias| bias.shape.as_deref()))?),
+            _ => None,
+        };
+        Ok(vec![Fact { dtype: zero_point.dtype, shape, value: None, sizes: None }])
+    }
+
+    fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
+        let (x, w, zero_point) = (view(inputs, 0)?, view(inputs, 3)?, view(inputs, 7)?);
+        for (input, view) in [(0, x), (3, w), (7, zero_point)] {
+            expect_bytes(view.dtype, input)?;
+        }
+        let x = centred(&x, Some(view(inputs, 2)?), 0)?;
+        let w = centred(&w, Some(view(inputs, 5)?), 0)?;
+        let sums = self.conv.reference(&[Some(x.view()), Some(w.view()), optional(inputs, 8)], 1)?;
+        let sums = sums.first().ok_or(OpError::Internal("a convolution without a result"))?;
+        let x_scale = Scale::new(&view(inputs, 1)?, sums.dims(), 0)?;
+        let w_scale = Scale::new(&view(inputs, 4)?, sums.dims(), 1)?;
+        Ok(vec![requantized(sums, [&x_scale, &w_scale], &view(inputs, 6)?, &zero_point)?])
+    }
+
+    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
+        Lowering::refused("QLinearConv", "convolutions of integers stay on the CPU")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv::window::Window;
+
+    #[test]
+    fn channels_have_scales_and_biases() {
+        let op = QLinearConv { conv: Conv { window: Window::default(), groups: 1 } };
+        let x = Tensor::from_slice(&[1, 1, 1, 2], &[255u8, 174]).unwrap();
+        let w = Tensor::from_slice(&[2, 1, 1, 1], &[0u8, 200]).unwrap();
+        let bias = Tensor::from_slice(&[2], &[0i32, 1000]).unwrap();
+        let (x_scale, x_zero) = (Tensor::scalar(0.5f32), Tensor::scalar(132u8));
+        let w_scale = Tensor::from_slice(&[2], &[0.01f32, 0.02]).unwrap();
+        let w_zero = Tensor::from_slice(&[2], &[255u8, 100]).unwrap();
+        let (y_scale, y_zero) = (Tensor::scalar(1f32), Tensor::scalar(123u8));
+        let inputs = [&x, &x_scale, &x_zero, &w, &w_scale, &w_zero, &y_scale, &y_zero, &bias];
+        let y = op.reference(&inputs.map(|x| Some(x.view())), 1).unwrap().remove(0);
+        // 123 · −255 · 0.005 + 123 = −33.8; 42 · −255 · 0.005 + 123 = 69.45; (123 · 100 + 1000) · 0.01 + 123 = 256;
+        // (42 · 100 + 1000) · 0.01 + 123 = 175.
+        assert_eq!(y.to_vec::<u8>().unwrap(), [0, 69, 255, 175]);
+        let facts = inputs.map(|x| Fact::known(x.dtype(), x.dims()));
+        let facts: Vec<_> = facts.iter().map(Some).collect();
+        assert_eq!(op.infer(&facts, 1).unwrap()[0].dims(), Some(vec![1, 2, 1, 2]));
+    }
+}
