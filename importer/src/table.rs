@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{
-    control, conv, matmul, movement, norm, pointwise, pool, quantize, reduce, resize, signal, sort,
-};
+use sardonyx_ops::{control, conv, loss, matmul, movement, norm, pointwise, pool, quantize, reduce, resize, signal, sort};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -16,6 +14,7 @@ use crate::standard;
 const FAMILIES: &[&[OperatorRow]] = &[
     control::OPERATORS,
     conv::OPERATORS,
+    loss::OPERATORS,
     matmul::OPERATORS,
     movement::OPERATORS,
     norm::OPERATORS,

@@ -12,6 +12,7 @@ pub mod error;
 pub mod expr;
 pub mod finish;
 pub mod ir;
+pub mod loss;
 pub mod matmul;
 pub mod movement;
 pub mod norm;

@@ -117,6 +117,22 @@ impl Softmax {
         })
     }
 
+    /// All lines of a tensor of dimensions `dims` in place.
+    ///
+    /// # Errors
+    /// When there is no such axis.
+    pub fn transform(&self, values: &mut [f64], dims: &[usize]) -> Result<(), OpError> {
+        let lines = self.lines(dims)?;
+        let mut line = vec![0.0; if values.is_empty() { 0 } else { lines.len }];
+        for index in 0..if values.is_empty() { 0 } else { lines.count() } {
+            let first = lines.first(index);
+            line.iter_mut().enumerate().for_each(|(k, x)| *x = values[first + k * lines.inner]);
+            self.apply(&mut line);
+            line.iter().enumerate().for_each(|(k, x)| values[first + k * lines.inner] = *x);
+        }
+        Ok(())
+    }
+
     /// One line in place.
     fn apply(&self, line: &mut [f64]) {
         let larger = |a: f64, &b: &f64| if a >= b || a.is_nan() { a } else { b };
@@ -156,14 +172,7 @@ impl Operator for Softmax {
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
         let data = inputs.first().copied().flatten().ok_or(OpError::Internal("an input is missing"))?;
         let mut values = floats(&data)?;
-        let lines = self.lines(data.dims)?;
-        let mut line = vec![0.0; if data.is_empty() { 0 } else { lines.len }];
-        for index in 0..if data.is_empty() { 0 } else { lines.count() } {
-            let first = lines.first(index);
-            line.iter_mut().enumerate().for_each(|(k, x)| *x = values[first + k * lines.inner]);
-            self.apply(&mut line);
-            line.iter().enumerate().for_each(|(k, x)| values[first + k * lines.inner] = *x);
-        }
+        self.transform(&mut values, data.dims)?;
         Ok(vec![float_tensor(data.dtype, data.dims, &values)?])
     }
 
