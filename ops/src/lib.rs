@@ -22,6 +22,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod problem;
 pub mod quantize;
+pub mod random;
 pub mod reduce;
 pub mod resize;
 pub mod signal;

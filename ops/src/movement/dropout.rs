@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::relabel;
-use super::sizes::{optional, required, view};
+use super::sizes::{required, view};
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
@@ -29,9 +29,9 @@ pub struct Dropout {
 /// Builds [`Dropout`].
 ///
 /// # Errors
-/// When there are more than three inputs.
+/// When there are more than two inputs: the third tells it to train, which is [`crate::random::TrainingDropout`].
 pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
-    spec.expect_inputs(1, 3, "1 to 3")?;
+    spec.expect_inputs(1, if spec.has_input(2) { 2 } else { 3 }, "1 or 2")?;
     // What the ratio and the seed say has no effect on inference.
     spec.attributes.float("ratio")?;
     spec.attributes.int("seed")?;
@@ -44,14 +44,6 @@ impl Dropout {
     }
 }
 
-fn training(value: &Tensor) -> bool {
-    value.bytes().first().is_some_and(|&byte| byte != 0)
-}
-
-fn refuse_training(is: bool) -> Result<(), OpError> {
-    if is { Err(OpError::unsupported("Dropout with training_mode true")) } else { Ok(()) }
-}
-
 impl Operator for Dropout {
     fn name(&self) -> &'static str {
         "Dropout"
@@ -59,20 +51,12 @@ impl Operator for Dropout {
 
     fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError> {
         let x = required(inputs, 0)?;
-        if let Some(mode) = optional(inputs, 2) {
-            // The output shares the input's memory: by the time of a run it is too late to say no.
-            let value = mode.value.as_ref();
-            let value = value
-                .ok_or_else(|| OpError::unsupported("Dropout with a training_mode given at run time"))?;
-            refuse_training(training(value))?;
-        }
         let mask = Fact { dtype: self.mask_type(x.dtype), shape: x.shape.clone(), value: None, sizes: None };
         Ok([x.clone(), mask].into_iter().take(outputs.max(1)).collect())
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], outputs: usize) -> Result<Vec<Tensor>, OpError> {
         let x = view(inputs, 0)?;
-        refuse_training(optional(inputs, 2).is_some_and(|v| v.bytes.first().is_some_and(|&byte| byte != 0)))?;
         let mut all = vec![relabel::reference(&x, x.dims)?];
         if outputs > 1 {
             let ones = vec![1u8; x.len()];
@@ -110,13 +94,5 @@ mod tests {
         let all = Dropout { mask: true, bool_mask: true }.reference(&[Some(x.view())], 2).unwrap();
         assert_eq!(all[0].to_vec::<f32>().unwrap(), [1.0, -2.0, 0.5]);
         assert_eq!((all[1].dtype(), all[1].bytes()), (DType::Bool, &[1u8, 1, 1][..]));
-    }
-
-    #[test]
-    fn training_is_refused() {
-        let (x, yes) = (Tensor::scalar(1.0f32), Tensor::from_bools(&[], &[true]).unwrap());
-        let op = Dropout { mask: false, bool_mask: true };
-        let result = op.reference(&[Some(x.view()), None, Some(yes.view())], 1);
-        assert!(matches!(result, Err(OpError::Unsupported { .. })));
     }
 }

@@ -7,6 +7,7 @@ use sardonyx_shaders::expression::Step;
 use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
+use super::batch_training::BatchTraining;
 use super::cpu;
 use super::normalize::reshaped;
 use super::parameter::Stretch;
@@ -33,7 +34,7 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(5, 5, "5")?;
     let epsilon = spec.attributes.float_or("epsilon", 1e-5)?;
     // Only training updates statistics.
-    spec.attributes.float_or("momentum", 0.9)?;
+    let momentum = spec.attributes.float_or("momentum", 0.9)?;
     let training = match spec.opset {
         ..7 => {
             // Opsets 1 to 5 say which inputs may be overwritten, which is nobody's business here.
@@ -43,6 +44,9 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
         7..14 => false,
         _ => spec.attributes.flag("training_mode", false)?,
     };
+    if training && spec.opset >= 14 {
+        return Ok(Arc::new(BatchTraining { epsilon, momentum }));
+    }
     if training || spec.outputs.iter().skip(1).any(|&wanted| wanted) {
         return Err(OpError::unsupported("BatchNormalization that computes statistics (training)"));
     }
@@ -261,16 +265,17 @@ mod tests {
     }
 
     #[test]
-    fn training_is_refused() {
-        fn refused(attributes: &Attributes, outputs: &[bool]) -> bool {
+    fn statistics_are_given_only_by_training() {
+        fn refused(opset: i64, attributes: &Attributes, outputs: &[bool]) -> bool {
             let inputs = &[true; 5];
-            let spec = NodeSpec { op_type: "BatchNormalization", opset: 15, inputs, outputs, attributes };
+            let spec = NodeSpec { op_type: "BatchNormalization", opset, inputs, outputs, attributes };
             matches!(build(&spec), Err(OpError::Unsupported { .. }))
         }
         let mut attributes = Attributes::default();
-        assert!(!refused(&attributes, &[true, false]));
-        assert!(refused(&attributes, &[true, true]));
+        assert!(!refused(15, &attributes, &[true, false]));
+        assert!(refused(15, &attributes, &[true, true]));
+        assert!(refused(9, &attributes, &[true; 5]));
         attributes.insert("training_mode", Attribute::Int(1));
-        assert!(refused(&attributes, &[true]));
+        assert!(!refused(15, &attributes, &[true; 3]));
     }
 }

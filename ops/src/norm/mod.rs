@@ -1,6 +1,7 @@
 //! Operators that bring groups of elements to a common scale.
 
 mod batch;
+mod batch_training;
 mod cpu;
 mod gpu;
 mod group;
@@ -14,6 +15,7 @@ mod softmax;
 mod statistic;
 
 pub use batch::BatchNormalization;
+pub use batch_training::BatchTraining;
 pub use lrn::Lrn;
 pub use normalize::{Normalize, Product, Span};
 pub use parameter::Stretch;
