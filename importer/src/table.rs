@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{control, conv, loss, matmul, movement, norm, pointwise, pool, quantize, random, reduce, resize, signal, sort};
+use sardonyx_ops::{
+    control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, reduce, resize,
+    signal, sort, text, training,
+};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -16,6 +19,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     conv::OPERATORS,
     loss::OPERATORS,
     matmul::OPERATORS,
+    ml::OPERATORS,
     movement::OPERATORS,
     norm::OPERATORS,
     pointwise::OPERATORS,
@@ -26,6 +30,8 @@ const FAMILIES: &[&[OperatorRow]] = &[
     resize::OPERATORS,
     signal::OPERATORS,
     sort::OPERATORS,
+    text::OPERATORS,
+    training::OPERATORS,
 ];
 
 /// Rows by domain and name, the newest first.

@@ -14,6 +14,7 @@ pub mod finish;
 pub mod ir;
 pub mod loss;
 pub mod matmul;
+pub mod ml;
 pub mod movement;
 pub mod norm;
 pub mod operator;
@@ -27,6 +28,8 @@ pub mod reduce;
 pub mod resize;
 pub mod signal;
 pub mod sort;
+pub mod text;
+pub mod training;
 
 pub use error::OpError;
 pub use ir::dtype::{DType, Element};

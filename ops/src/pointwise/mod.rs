@@ -28,8 +28,9 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::{View, ViewMut};
-use crate::operator::{CpuKernel, CpuRun, Operator, Role};
+use crate::operator::{CpuKernel, CpuRun, Expansion, Operator, Role};
 use crate::problem::Problem;
+use crate::text::equal::StringEqual;
 
 /// An expression over inputs that broadcast to one shape; each result is an output. Operand `i` of the expression is the
 /// `i`-th input that is given: absent ones do not count.
@@ -44,6 +45,12 @@ pub struct Pointwise {
 impl Operator for Pointwise {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        // Expressions know numbers only.
+        let strings = inputs.iter().flatten().any(|fact| fact.dtype == DType::Str);
+        if strings && self.name == "Equal" { StringEqual::expansion(inputs) } else { Ok(Expansion::Stays) }
     }
 
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
