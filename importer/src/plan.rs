@@ -125,6 +125,7 @@ pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Sta
     for node in &graph.nodes {
         if node.inputs.iter().flatten().all(|id| available.contains(id))
             && obstacle(&inferred, node).is_none()
+            && unplanned(node, &inferred).is_empty()
         {
             available.extend(node.outputs.iter().flatten());
             ready.push(node.clone());
@@ -205,6 +206,17 @@ fn host_input(graph: &Graph, id: ValueId, node: &Node) -> Result<HostInput> {
     })
 }
 
+/// The values whose contents a node is planned by and that are not known yet, but can be asked for.
+fn unplanned(node: &Node, inferred: &Inferred) -> Vec<ValueId> {
+    let unknown = |id: &ValueId| {
+        inferred.fact(*id).is_some_and(|fact| {
+            fact.value.is_none() && fact.dims().is_some_and(|dims| is_small(fact.dtype, &dims))
+        })
+    };
+    let indices = node.op.planned_by().iter();
+    indices.filter_map(|&index| node.inputs.get(index).copied().flatten()).filter(unknown).collect()
+}
+
 /// Whether the contents of a value can be asked for.
 fn is_small(dtype: DType, dims: &[usize]) -> bool {
     let integer = matches!(dtype, DType::I64 | DType::I32 | DType::Bool);
@@ -225,6 +237,10 @@ fn remaining(
     // Contents matter for nodes that wait although all they read is there.
     let stuck = |node: &&Node| node.inputs.iter().flatten().all(|id| available.contains(id));
     let wants = |node: &Node| -> Vec<ValueId> {
+        let unplanned = unplanned(node, inferred);
+        if !unplanned.is_empty() {
+            return unplanned;
+        }
         let inputs = node.inputs.iter().enumerate().filter(|(index, _)| node.op.wants_value(*index));
         inputs.filter_map(|(_, id)| *id).collect()
     };

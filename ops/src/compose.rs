@@ -8,8 +8,10 @@ use crate::ir::attributes::Attributes;
 use crate::ir::fact::Fact;
 use crate::ir::graph::{Graph, Node, ValueId};
 use crate::ir::tensor::Tensor;
+use crate::movement::reshape::Reshape;
 use crate::operator::{Expansion, Operator};
 use crate::pointwise;
+use crate::reduce::{Axes, Kind, Reduce, Reduced};
 
 /// A graph under construction, whose inputs are inputs of the node that it takes the place of.
 #[derive(Debug, Default)]
@@ -58,6 +60,23 @@ impl Composition {
             attributes: &Attributes::default(),
         })?;
         Ok(self.node(op, inputs))
+    }
+
+    /// A value under other dimensions, with as many elements.
+    ///
+    /// # Errors
+    /// When a dimension does not fit i64.
+    pub fn reshape(&mut self, value: ValueId, dims: &[usize]) -> Result<ValueId, OpError> {
+        let sizes: Result<Vec<i64>, _> = dims.iter().map(|&extent| i64::try_from(extent)).collect();
+        let shape = self.constant(Tensor::from_vec(&[dims.len()], sizes.map_err(|_| OpError::Size)?)?);
+        Ok(self.node(Arc::new(Reshape { allow_zero: true }), &[value, shape]))
+    }
+
+    /// A reduction over some axes, which stay with extent 1 if `keepdims`. No axes reduce everything.
+    pub fn reduce(&mut self, kind: Kind, value: ValueId, axes: &[usize], keepdims: bool) -> ValueId {
+        let axes = Axes::Attribute(axes.iter().map(|&axis| axis as i64).collect());
+        let reduced = Reduced { axes, keepdims, noop_with_empty_axes: false };
+        self.node(Arc::new(Reduce { name: kind.name(), kind, reduced }), &[value])
     }
 
     /// The finished graph.

@@ -106,6 +106,12 @@ pub trait Operator: Any + Debug + Send + Sync {
         true
     }
 
+    /// Small inputs whose contents kernels are chosen by, although no shape depends on them: where a run computes them,
+    /// planning waits for them.
+    fn planned_by(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// What it does to memory.
     fn role(&self) -> Role {
         Role::Opaque

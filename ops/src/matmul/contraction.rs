@@ -10,11 +10,10 @@ use crate::error::OpError;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::graph::ValueId;
-use crate::ir::tensor::{Tensor, element_count};
-use crate::movement::reshape::Reshape;
+use crate::ir::tensor::element_count;
 use crate::movement::transpose::Transpose;
 use crate::operator::Expansion;
-use crate::reduce::{Axes, Kind, Reduce, Reduced};
+use crate::reduce::Kind;
 
 /// A value of the graph, and the index and extent of each of its axes.
 struct Operand {
@@ -75,10 +74,7 @@ impl Operand {
         if gone.is_empty() {
             return self;
         }
-        let axes = Axes::Attribute(gone.iter().map(|&axis| axis as i64).collect());
-        let reduced = Reduced { axes, keepdims: false, noop_with_empty_axes: false };
-        let op = Reduce { name: "ReduceSum", kind: Kind::Sum, reduced };
-        let value = graph.node(Arc::new(op), &[self.value]);
+        let value = graph.reduce(Kind::Sum, self.value, &gone, false);
         let left = |all: Vec<usize>| {
             all.into_iter().enumerate().filter(|(axis, _)| !gone.contains(axis)).map(|(_, x)| x).collect()
         };
@@ -149,17 +145,12 @@ fn count(dims: &[usize]) -> Result<usize, OpError> {
     element_count(dims).ok_or(OpError::Size)
 }
 
-/// The value under other dimensions, none of which is 0.
+/// The value under other dimensions.
 fn reshape(
     value: ValueId,
     from: &[usize],
     to: &[usize],
     graph: &mut Composition,
 ) -> Result<ValueId, OpError> {
-    if from == to {
-        return Ok(value);
-    }
-    let sizes: Result<Vec<i64>, _> = to.iter().map(|&extent| i64::try_from(extent)).collect();
-    let shape = graph.constant(Tensor::from_vec(&[to.len()], sizes.map_err(|_| OpError::Size)?)?);
-    Ok(graph.node(Arc::new(Reshape { allow_zero: false }), &[value, shape]))
+    if from == to { Ok(value) } else { graph.reshape(value, to) }
 }

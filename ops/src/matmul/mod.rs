@@ -2,6 +2,7 @@
 
 mod contraction;
 mod cpu;
+pub mod det;
 pub mod einsum;
 mod equation;
 pub mod gemm;
@@ -16,6 +17,7 @@ use crate::build::OperatorRow;
 
 /// The operators of this family.
 pub const OPERATORS: &[OperatorRow] = &[
+    OperatorRow { domain: "", name: "Det", since: 11, build: det::build },
     OperatorRow { domain: "", name: "Einsum", since: 12, build: einsum::build },
     OperatorRow { domain: "", name: "MatMul", since: 1, build: matmul::build },
     OperatorRow { domain: "", name: "Gemm", since: 6, build: gemm::build },

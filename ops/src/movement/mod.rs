@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod axes;
 pub mod bit_cast;
+pub mod center_crop_pad;
 pub mod compress;
 pub mod concat;
 pub mod constant;
@@ -49,6 +50,7 @@ const fn row(name: &'static str, build: Build) -> OperatorRow {
 /// The operators of this family.
 pub const OPERATORS: &[OperatorRow] = &[
     row("BitCast", bit_cast::build),
+    row("CenterCropPad", center_crop_pad::build),
     row("Compress", compress::build),
     row("Concat", concat::build),
     row("Constant", constant::build),

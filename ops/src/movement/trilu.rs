@@ -85,6 +85,10 @@ impl Operator for Trilu {
         Lowering::from_result(self.candidate(problem, caps))
     }
 
+    fn planned_by(&self) -> &'static [usize] {
+        &[1]
+    }
+
     fn role(&self) -> Role {
         Role::Anchor
     }

@@ -9,6 +9,7 @@ use sardonyx_shaders::{Capabilities, Kernel, table};
 
 use super::cpu;
 use crate::build::NodeSpec;
+use crate::compose::Composition;
 use crate::cpu::{fill_floats, floats as wide, is_float};
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, linear_grid};
 use crate::error::OpError;
@@ -16,9 +17,9 @@ use crate::ir::fact::Fact;
 use crate::ir::numbers::{float_tensor, floats};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{Cost, CpuKernel, CpuRun, Operator, Role};
+use crate::operator::{Cost, CpuKernel, CpuRun, Expansion, Operator, Role};
 use crate::problem::Problem;
-use crate::reduce::argmax::lines_params;
+use crate::reduce::argmax::{ArgMax, lines_params};
 use crate::reduce::gpu::{LONG, SHORT, check_len};
 use crate::reduce::lines::{Lines, axis_index};
 
@@ -43,6 +44,9 @@ pub struct Softmax {
     /// All dimensions from `axis` on make one line, as before opset 13.
     pub flatten: bool,
 }
+
+/// Longest line whose places are held as a constant.
+const LONGEST_HARD: i64 = 1 << 20;
 
 fn build(spec: &NodeSpec<'_>, form: Form) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(1, 1, "1")?;
@@ -78,7 +82,9 @@ impl Softmax {
         let kernel = table::SOFTMAX.name;
         let refuse = |reason: String| Refusal { kernel, reason };
         if self.form == Form::Hard {
-            return Err(refuse("Hardmax has no GPU kernel".to_owned()));
+            return Err(refuse(
+                "Hardmax of lines of 2^20 elements or fewer is a comparison with ArgMax".to_owned(),
+            ));
         }
         let data = problem.input(0).ok_or_else(|| refuse("an input is missing".to_owned()))?;
         check_len(kernel, data.len())?;
@@ -131,6 +137,38 @@ impl Softmax {
             line.iter().enumerate().for_each(|(k, x)| values[first + k * lines.inner] = *x);
         }
         Ok(())
+    }
+
+    /// Hardmax as the comparison of each place in a line with that of the line's largest element.
+    fn expand_hard(&self, data: &Fact) -> Result<Expansion, OpError> {
+        let Some(dims) = data.dims().filter(|dims| !dims.contains(&0)) else { return Ok(Expansion::Stays) };
+        let lines = self.lines(&dims)?;
+        let Some(places) = i64::try_from(lines.len).ok().filter(|&len| len <= LONGEST_HARD) else {
+            return Ok(Expansion::Stays);
+        };
+        let mut graph = Composition::default();
+        let input = graph.input(0, data);
+        // Lines that span several dimensions are rows of a matrix meanwhile.
+        let matrix = [lines.count(), lines.len];
+        let (x, axis, inner) = if self.flatten {
+            (graph.reshape(input, &matrix)?, 1, 0)
+        } else {
+            let axis = axis_index(self.axis, dims.len())?;
+            (input, axis, dims.len() - 1 - axis)
+        };
+        let axis = i64::try_from(axis).map_err(|_| OpError::Size)?;
+        let largest = ArgMax { smallest: false, axis, keepdims: true, select_last_index: false };
+        let largest = graph.node(Arc::new(largest), &[x]);
+        let own = [vec![lines.len], vec![1; inner]].concat();
+        let own = graph.constant(Tensor::from_vec(&own, (0..places).collect())?);
+        let [zero, one] = [0.0, 1.0].map(|number| float_tensor(data.dtype, &[], &[number]));
+        let (zero, one) = (graph.constant(zero?), graph.constant(one?));
+        let equal = graph.pointwise("Equal", &[own, largest])?;
+        let mut y = graph.pointwise("Where", &[equal, one, zero])?;
+        if self.flatten {
+            y = graph.reshape(y, &dims)?;
+        }
+        Ok(graph.finish(&[y]))
     }
 
     /// One line in place.
@@ -186,6 +224,13 @@ impl Operator for Softmax {
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
         Lowering::from_result(self.lower_one(problem, caps))
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        match inputs.first().copied().flatten() {
+            Some(data) if self.form == Form::Hard => self.expand_hard(data),
+            _ => Ok(Expansion::Stays),
+        }
     }
 
     fn role(&self) -> Role {

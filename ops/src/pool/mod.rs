@@ -3,7 +3,10 @@
 pub mod average_pool;
 pub mod lp_pool;
 pub mod max_pool;
+pub mod max_roi_pool;
+pub mod max_unpool;
 pub mod planes;
+pub mod roi_align;
 pub mod window;
 
 use crate::build::{Build, OperatorRow};
@@ -17,6 +20,9 @@ pub const OPERATORS: &[OperatorRow] = &[
     row("AveragePool", average_pool::build),
     row("LpPool", lp_pool::build),
     row("MaxPool", max_pool::build),
+    row("MaxRoiPool", max_roi_pool::build),
+    row("MaxUnpool", max_unpool::build),
+    row("RoiAlign", roi_align::build),
 ];
 
 #[cfg(test)]

@@ -111,8 +111,9 @@ impl Reduced {
     pub(super) fn mask_in(&self, problem: &Problem<'_>) -> Option<Vec<bool>> {
         let rank = problem.input(0)?.dims.len();
         match problem.input(1) {
-            Some(axes) => self.mask(rank, &axes.value?.to_vec::<i64>().ok()?).ok(),
-            None => self.mask(rank, &[]).ok(),
+            Some(axes) if !axes.is_empty() => self.mask(rank, &axes.value?.to_vec::<i64>().ok()?).ok(),
+            // A vector of no elements says all without being constant.
+            _ => self.mask(rank, &[]).ok(),
         }
     }
 }

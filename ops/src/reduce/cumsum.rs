@@ -180,6 +180,10 @@ impl Operator for CumSum {
         Lowering::from_result(self.lower_one(problem, caps))
     }
 
+    fn planned_by(&self) -> &'static [usize] {
+        &[1]
+    }
+
     fn role(&self) -> Role {
         Role::Anchor
     }

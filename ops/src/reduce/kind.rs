@@ -25,6 +25,24 @@ pub enum Kind {
     SumSquare,
 }
 
+impl Kind {
+    /// The name of the ONNX operator.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Sum => "ReduceSum",
+            Kind::Mean => "ReduceMean",
+            Kind::Max => "ReduceMax",
+            Kind::Min => "ReduceMin",
+            Kind::Prod => "ReduceProd",
+            Kind::L1 => "ReduceL1",
+            Kind::L2 => "ReduceL2",
+            Kind::LogSum => "ReduceLogSum",
+            Kind::LogSumExp => "ReduceLogSumExp",
+            Kind::SumSquare => "ReduceSumSquare",
+        }
+    }
+}
+
 /// What is done to each element first. The numbers are those of `reduce_prepare_f32` in the shaders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prepare {

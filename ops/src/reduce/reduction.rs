@@ -33,25 +33,25 @@ pub struct Reduce {
 }
 
 macro_rules! builders {
-    ($($name:ident, $onnx:literal, $kind:ident, $input_since:literal;)*) => {$(
+    ($($name:ident, $kind:ident, $input_since:literal;)*) => {$(
         pub(super) fn $name(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
             let reduced = Reduced::from_spec(spec, $input_since)?;
-            Ok(Arc::new(Reduce { name: $onnx, kind: Kind::$kind, reduced }))
+            Ok(Arc::new(Reduce { name: Kind::$kind.name(), kind: Kind::$kind, reduced }))
         }
     )*};
 }
 
 builders! {
-    sum, "ReduceSum", Sum, 13;
-    mean, "ReduceMean", Mean, 18;
-    max, "ReduceMax", Max, 18;
-    min, "ReduceMin", Min, 18;
-    prod, "ReduceProd", Prod, 18;
-    l1, "ReduceL1", L1, 18;
-    l2, "ReduceL2", L2, 18;
-    log_sum, "ReduceLogSum", LogSum, 18;
-    log_sum_exp, "ReduceLogSumExp", LogSumExp, 18;
-    sum_square, "ReduceSumSquare", SumSquare, 18;
+    sum, Sum, 13;
+    mean, Mean, 18;
+    max, Max, 18;
+    min, Min, 18;
+    prod, Prod, 18;
+    l1, L1, 18;
+    l2, L2, 18;
+    log_sum, LogSum, 18;
+    log_sum_exp, LogSumExp, 18;
+    sum_square, SumSquare, 18;
 }
 
 const SPATIAL: Reduced = Reduced { axes: Axes::Spatial, keepdims: true, noop_with_empty_axes: false };
