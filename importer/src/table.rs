@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
 use sardonyx_ops::{
-    control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, reduce, resize,
-    signal, sort, text, training,
+    control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent, reduce,
+    resize, signal, sort, text, training,
 };
 
 use crate::error::{ImportError, UnsupportedFault};
@@ -26,6 +26,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     pool::OPERATORS,
     quantize::OPERATORS,
     random::OPERATORS,
+    recurrent::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
     signal::OPERATORS,

@@ -24,6 +24,7 @@ pub mod pool;
 pub mod problem;
 pub mod quantize;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod signal;

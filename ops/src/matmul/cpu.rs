@@ -49,7 +49,7 @@ impl ProductKernel {
 }
 
 /// Matrices of `rows` rows and `columns` columns, one behind the other, each transposed.
-fn transpose(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn transpose<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
     let mut result = Vec::with_capacity(data.len());
     for matrix in data.chunks_exact((rows * columns).max(1)) {
         for column in 0..columns {

@@ -13,6 +13,8 @@ pub(crate) mod product;
 mod reference;
 pub(crate) mod terms;
 
+pub(crate) use cpu::transpose;
+
 use crate::build::OperatorRow;
 
 /// The operators of this family.
