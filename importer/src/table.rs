@@ -4,10 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{
-    control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent, reduce,
-    resize, signal, sort, text, training,
-};
+use sardonyx_ops::{attention, control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent, reduce, resize, signal, sort, text, training};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -16,6 +13,7 @@ use crate::standard;
 /// The rows of every family.
 const FAMILIES: &[&[OperatorRow]] = &[
     control::OPERATORS,
+    attention::OPERATORS,
     conv::OPERATORS,
     loss::OPERATORS,
     matmul::OPERATORS,

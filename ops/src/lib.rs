@@ -1,6 +1,7 @@
 //! What operators mean: element types, shapes, host tensors, the operators themselves with their references, CPU kernels
 //! and lowerings, and the plan that the importer makes of them.
 
+pub mod attention;
 pub mod broadcast;
 pub mod build;
 pub mod compose;
@@ -28,6 +29,7 @@ pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod signal;
+pub mod sketch;
 pub mod sort;
 pub mod text;
 pub mod training;

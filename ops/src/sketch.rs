@@ -1,0 +1,262 @@
+//! Graphs that operators stand for, made node by node: see [`Operator::expand`].
+
+use std::sync::Arc;
+
+use crate::build::{NodeSpec, OperatorRow};
+use crate::error::OpError;
+use crate::ir::attributes::{Attribute, Attributes};
+use crate::ir::dtype::DType;
+use crate::ir::fact::Fact;
+use crate::ir::graph::{Graph, Node, ValueId};
+use crate::ir::numbers::float_tensor;
+use crate::ir::tensor::Tensor;
+use crate::ir::view::View;
+use crate::operator::{Expansion, Operator};
+use crate::{attention, matmul, movement, norm, pointwise, reduce};
+
+/// Where the operators of a sketch are looked up.
+const FAMILIES: &[&[OperatorRow]] = &[
+    attention::OPERATORS,
+    matmul::OPERATORS,
+    movement::OPERATORS,
+    norm::OPERATORS,
+    pointwise::OPERATORS,
+    reduce::OPERATORS,
+];
+
+/// The version of the standard operators that sketches are made of.
+const OPSET: i64 = 24;
+
+/// A graph in the making. Every value's shape is inferred when its node is added.
+#[derive(Debug, Default)]
+pub struct Sketch {
+    graph: Graph,
+    facts: Vec<Fact>,
+    inputs: Vec<usize>,
+}
+
+/// The inputs of an operator as values of a sketch; `None` where absent.
+pub type Given = [Option<ValueId>];
+
+/// What draws the graph: from the inputs to the outputs.
+pub type Draw<'a> = &'a dyn Fn(&mut Sketch, &Given) -> Result<Vec<ValueId>, OpError>;
+
+/// The graph that an operator stands for, once all its inputs' sizes are known; until then the operator stays.
+///
+/// # Errors
+/// What `draw` finds wrong.
+pub fn expansion(inputs: &[Option<&Fact>], draw: Draw<'_>) -> Result<Expansion, OpError> {
+    if inputs.iter().flatten().any(|fact| fact.dims().is_none()) {
+        return Ok(Expansion::Stays);
+    }
+    let mut sketch = Sketch::default();
+    let given: Vec<Option<ValueId>> =
+        inputs.iter().enumerate().map(|(index, fact)| fact.map(|fact| sketch.input(index, fact))).collect();
+    sketch.graph.outputs = draw(&mut sketch, &given)?;
+    Ok(Expansion::Graph { graph: Arc::new(sketch.graph), inputs: sketch.inputs })
+}
+
+/// Runs the graph that an operator stands for, node by node.
+///
+/// # Errors
+/// What `draw` or a node finds wrong.
+pub fn evaluate(inputs: &[Option<View<'_>>], outputs: usize, draw: Draw<'_>) -> Result<Vec<Tensor>, OpError> {
+    let lost = || OpError::Internal("a sketch reads a value that is not there");
+    let mut sketch = Sketch::default();
+    let mut values: Vec<Option<Tensor>> = Vec::new();
+    let mut given = Vec::with_capacity(inputs.len());
+    for (index, view) in inputs.iter().enumerate() {
+        given.push(view.map(|view| {
+            let tensor = view.to_tensor();
+            values.push(Some(tensor.clone()));
+            sketch.input(index, &Fact::constant(tensor))
+        }));
+    }
+    let results = draw(&mut sketch, &given)?;
+    values.resize(sketch.graph.names.len(), None);
+    for (id, tensor) in &sketch.graph.constants {
+        *values.get_mut(id.0).ok_or_else(lost)? = Some(tensor.clone());
+    }
+    for node in &sketch.graph.nodes {
+        let views: Vec<Option<View<'_>>> = node
+            .inputs
+            .iter()
+            .map(|id| id.and_then(|id| values.get(id.0)?.as_ref()).map(Tensor::view))
+            .collect();
+        let made = node.op.reference(&views, node.outputs.len())?;
+        for (id, tensor) in node.outputs.iter().zip(made) {
+            let Some(id) = id else { continue };
+            *values.get_mut(id.0).ok_or_else(lost)? = Some(tensor);
+        }
+    }
+    let result = |id: &ValueId| values.get(id.0).cloned().flatten().ok_or_else(lost);
+    results.iter().take(outputs.max(1)).map(result).collect()
+}
+
+impl Sketch {
+    /// Input `index` of the operator that the sketch is for.
+    fn input(&mut self, index: usize, fact: &Fact) -> ValueId {
+        let id = self.add("input", fact.clone());
+        self.graph.inputs.push((id, fact.clone()));
+        self.inputs.push(index);
+        id
+    }
+
+    fn add(&mut self, name: &str, fact: Fact) -> ValueId {
+        let id = self.graph.add_value(format!("{name}_{}", self.graph.names.len()));
+        self.facts.push(fact);
+        id
+    }
+
+    /// A constant.
+    pub fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let id = self.add("constant", Fact::constant(tensor.clone()));
+        self.graph.constants.insert(id, tensor);
+        id
+    }
+
+    /// A number of a float type, which broadcasts to anything.
+    ///
+    /// # Errors
+    /// When the type is another.
+    pub fn number(&mut self, dtype: DType, value: f64) -> Result<ValueId, OpError> {
+        Ok(self.constant(float_tensor(dtype, &[], &[value])?))
+    }
+
+    /// What is known about a value.
+    ///
+    /// # Errors
+    /// When it belongs to another sketch.
+    pub fn fact(&self, id: ValueId) -> Result<&Fact, OpError> {
+        self.facts.get(id.0).ok_or(OpError::Internal("a value of another sketch"))
+    }
+
+    /// A value's dimensions.
+    ///
+    /// # Errors
+    /// When they depend on the contents of an input.
+    pub fn dims(&self, id: ValueId) -> Result<Vec<usize>, OpError> {
+        self.fact(id)?.dims().ok_or_else(|| OpError::unsupported("a size that depends on data"))
+    }
+
+    /// A value's element type.
+    ///
+    /// # Errors
+    /// When it belongs to another sketch.
+    pub fn dtype(&self, id: ValueId) -> Result<DType, OpError> {
+        Ok(self.fact(id)?.dtype)
+    }
+
+    /// One output of an operator.
+    ///
+    /// # Errors
+    /// When a rule of the operator's definition is broken.
+    pub fn node(&mut self, op: Arc<dyn Operator>, inputs: &[ValueId]) -> Result<ValueId, OpError> {
+        let facts: Vec<Option<&Fact>> = inputs.iter().map(|id| self.facts.get(id.0)).collect();
+        let fact = op.infer(&facts, 1)?.into_iter().next();
+        let id = self.add(op.name(), fact.ok_or(OpError::Internal("an output was not inferred"))?);
+        let name = self.graph.name(id).into();
+        let inputs = inputs.iter().copied().map(Some).collect();
+        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![Some(id)] });
+        Ok(id)
+    }
+
+    /// A standard operator by its ONNX name, with attributes.
+    ///
+    /// # Errors
+    /// When a rule of the operator's definition is broken.
+    pub fn call(
+        &mut self,
+        name: &str,
+        attributes: &[(&str, Attribute)],
+        inputs: &[ValueId],
+    ) -> Result<ValueId, OpError> {
+        let rows = FAMILIES.iter().copied().flatten();
+        let row = rows
+            .filter(|row| row.domain.is_empty() && row.name == name && row.since <= OPSET)
+            .max_by_key(|row| row.since)
+            .ok_or(OpError::Internal("a sketch names an operator that there is not"))?;
+        let mut all = Attributes::default();
+        for (name, value) in attributes {
+            all.insert(*name, value.clone());
+        }
+        let given = vec![true; inputs.len()];
+        let spec =
+            NodeSpec { op_type: name, opset: OPSET, inputs: &given, outputs: &[true], attributes: &all };
+        self.node((row.build)(&spec)?, inputs)
+    }
+
+    /// A vector of 64-bit integers.
+    fn integers(&mut self, all: &[i64]) -> Result<ValueId, OpError> {
+        Ok(self.constant(Tensor::from_slice(&[all.len()], all)?))
+    }
+
+    fn sizes(&mut self, dims: &[usize]) -> Result<ValueId, OpError> {
+        let sizes: Result<Vec<i64>, _> = dims.iter().map(|&n| i64::try_from(n)).collect();
+        self.integers(&sizes.map_err(|_| OpError::Size)?)
+    }
+
+    /// The same elements under other dimensions.
+    ///
+    /// # Errors
+    /// When the number of elements differs.
+    pub fn reshape(&mut self, value: ValueId, dims: &[usize]) -> Result<ValueId, OpError> {
+        if self.dims(value)? == dims {
+            return Ok(value);
+        }
+        let sizes = self.sizes(dims)?;
+        self.call("Reshape", &[("allowzero", Attribute::Int(1))], &[value, sizes])
+    }
+
+    /// Dimensions in another order.
+    ///
+    /// # Errors
+    /// When `order` is not a permutation of the dimensions.
+    pub fn transpose(&mut self, value: ValueId, order: &[i64]) -> Result<ValueId, OpError> {
+        self.call("Transpose", &[("perm", Attribute::Ints(order.to_vec()))], &[value])
+    }
+
+    /// Every `step`th index from `start` up to `end` along one axis.
+    ///
+    /// # Errors
+    /// When there is no such axis.
+    pub fn slice(
+        &mut self,
+        value: ValueId,
+        axis: i64,
+        [start, end]: [usize; 2],
+        step: i64,
+    ) -> Result<ValueId, OpError> {
+        let bounds = [self.sizes(&[start])?, self.sizes(&[end])?];
+        let (axis, step) = (self.integers(&[axis])?, self.integers(&[step])?);
+        self.call("Slice", &[], &[value, bounds[0], bounds[1], axis, step])
+    }
+
+    /// Values one after another along an axis.
+    ///
+    /// # Errors
+    /// When their other dimensions differ.
+    pub fn concat(&mut self, axis: i64, values: &[ValueId]) -> Result<ValueId, OpError> {
+        self.call("Concat", &[("axis", Attribute::Int(axis))], values)
+    }
+
+    /// Copies of a value that broadcast to dimensions.
+    ///
+    /// # Errors
+    /// When they do not broadcast.
+    pub fn stretch(&mut self, value: ValueId, dims: &[usize]) -> Result<ValueId, OpError> {
+        let sizes = self.sizes(dims)?;
+        self.call("Expand", &[], &[value, sizes])
+    }
+
+    /// Another element type.
+    ///
+    /// # Errors
+    /// When there is no such conversion.
+    pub fn cast(&mut self, value: ValueId, to: DType) -> Result<ValueId, OpError> {
+        if self.dtype(value)? == to {
+            return Ok(value);
+        }
+        self.call("Cast", &[("to", Attribute::Int(i64::from(to.to_onnx())))], &[value])
+    }
+}
