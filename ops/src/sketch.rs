@@ -1,5 +1,6 @@
 //! Graphs that operators stand for, made node by node: see [`Operator::expand`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::build::{NodeSpec, OperatorRow};
@@ -12,11 +13,12 @@ use crate::ir::numbers::float_tensor;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::operator::{Expansion, Operator};
-use crate::{attention, matmul, movement, norm, pointwise, reduce};
+use crate::{attention, conv, matmul, movement, norm, pointwise, reduce};
 
 /// Where the operators of a sketch are looked up.
 const FAMILIES: &[&[OperatorRow]] = &[
     attention::OPERATORS,
+    conv::OPERATORS,
     matmul::OPERATORS,
     movement::OPERATORS,
     norm::OPERATORS,
@@ -159,6 +161,46 @@ impl Sketch {
         let inputs = inputs.iter().copied().map(Some).collect();
         self.graph.nodes.push(Node { name, op, inputs, outputs: vec![Some(id)] });
         Ok(id)
+    }
+
+    /// The nodes of another graph; `given` are its inputs and then its captures. The graph's outputs.
+    ///
+    /// # Errors
+    /// When they are not as many as the graph has, or a node's rule is broken.
+    pub fn inline(&mut self, graph: &Graph, given: &[ValueId]) -> Result<Vec<ValueId>, OpError> {
+        let misfit = || OpError::Internal("a nested graph does not fit its node");
+        let wanted = graph.inputs.iter().map(|(id, _)| id).chain(graph.captures.iter().map(|(_, id)| id));
+        let wanted: Vec<ValueId> = wanted.copied().collect();
+        if wanted.len() != given.len() {
+            return Err(OpError::constraint("inputs of a nested graph", given.len(), wanted.len()));
+        }
+        let mut here: HashMap<ValueId, ValueId> = wanted.into_iter().zip(given.iter().copied()).collect();
+        for (id, tensor) in &graph.constants {
+            here.insert(*id, self.constant(tensor.clone()));
+        }
+        for node in &graph.nodes {
+            let place =
+                |id: &Option<ValueId>| id.map(|id| here.get(&id).copied().ok_or_else(misfit)).transpose();
+            let inputs: Vec<Option<ValueId>> = node.inputs.iter().map(place).collect::<Result<_, _>>()?;
+            let facts: Vec<Option<&Fact>> =
+                inputs.iter().map(|id| id.and_then(|id| self.facts.get(id.0))).collect();
+            let facts = node.op.infer(&facts, node.outputs.len())?;
+            let mut outputs = Vec::with_capacity(node.outputs.len());
+            for (output, fact) in node.outputs.iter().zip(facts) {
+                outputs.push(output.map(|output| {
+                    let id = self.add(node.op.name(), fact);
+                    here.insert(output, id);
+                    id
+                }));
+            }
+            self.graph.nodes.push(Node {
+                name: Arc::clone(&node.name),
+                op: Arc::clone(&node.op),
+                inputs,
+                outputs,
+            });
+        }
+        graph.outputs.iter().map(|id| here.get(id).copied().ok_or_else(misfit)).collect()
     }
 
     /// A standard operator by its ONNX name, with attributes.

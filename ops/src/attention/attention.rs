@@ -191,7 +191,7 @@ pub(super) fn merge(sketch: &mut Sketch, value: ValueId) -> Result<ValueId, OpEr
 }
 
 /// A mask whose last dimension is that of the keys: what it does not cover is not seen.
-fn pad(sketch: &mut Sketch, mask: ValueId, keys: usize) -> Result<ValueId, OpError> {
+pub(super) fn pad(sketch: &mut Sketch, mask: ValueId, keys: usize) -> Result<ValueId, OpError> {
     let mut dims = sketch.dims(mask)?;
     let Some(last) = dims.last_mut().filter(|last| **last < keys) else { return Ok(mask) };
     *last = keys - *last;

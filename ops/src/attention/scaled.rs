@@ -222,22 +222,7 @@ pub(super) fn draw(
 ) -> Result<Attended, OpError> {
     let sizes = Sizes::new(&sketch.dims(q)?, &sketch.dims(k)?, &sketch.dims(v)?)?;
     let dtype = sketch.dtype(q)?;
-    // Half-precision products are scaled beforehand, against overflow; others where they are stored.
-    let before = matches!(dtype, DType::F16 | DType::BF16) && weighing.scale > 0.0;
-    let factor = if before { weighing.scale.sqrt() } else { weighing.scale };
-    let factor = sketch.number(dtype, factor)?;
-    let (mut queries, mut keys) = (q, k);
-    if before {
-        queries = sketch.call("Mul", &[], &[q, factor])?;
-        keys = sketch.call("Mul", &[], &[k, factor])?;
-    }
-    let queries = sketch.reshape(queries, &sizes.shared(sizes.size)?)?;
-    let keys = sketch.transpose(keys, &[0, 1, 3, 2])?;
-    let mut raw = sketch.call("MatMul", &[], &[queries, keys])?;
-    if !before {
-        raw = sketch.call("Mul", &[], &[raw, factor])?;
-    }
-    let raw = sketch.reshape(raw, &sizes.scores())?;
+    let raw = products(sketch, [q, k], weighing.scale, &sizes)?;
     let mut capped = raw;
     if weighing.softcap > 0.0 {
         let cap = sketch.number(dtype, weighing.softcap.into())?;
@@ -267,11 +252,47 @@ pub(super) fn draw(
         let zero = sketch.number(dtype, 0.0)?;
         weights = sketch.call("Where", &[], &[blind, zero, weights])?;
     }
-    let shared = sketch.reshape(weights, &sizes.shared(sizes.keys)?)?;
     let values = sketch.cast(v, dtype)?;
-    let result = sketch.call("MatMul", &[], &[shared, values])?;
-    let result = sketch.reshape(result, &sizes.result())?;
+    let result = gather(sketch, weights, values, &sizes)?;
     Ok(Attended { result, scores: [raw, capped, masked, weights] })
+}
+
+/// Draws the scaled products of queries and keys.
+pub(super) fn products(
+    sketch: &mut Sketch,
+    [q, k]: [ValueId; 2],
+    scale: f64,
+    sizes: &Sizes,
+) -> Result<ValueId, OpError> {
+    let dtype = sketch.dtype(q)?;
+    // Half-precision products are scaled beforehand, against overflow; others where they are stored.
+    let before = matches!(dtype, DType::F16 | DType::BF16) && scale > 0.0;
+    let factor = if before { scale.sqrt() } else { scale };
+    let factor = sketch.number(dtype, factor)?;
+    let (mut queries, mut keys) = (q, k);
+    if before {
+        queries = sketch.call("Mul", &[], &[q, factor])?;
+        keys = sketch.call("Mul", &[], &[k, factor])?;
+    }
+    let queries = sketch.reshape(queries, &sizes.shared(sizes.size)?)?;
+    let keys = sketch.transpose(keys, &[0, 1, 3, 2])?;
+    let mut raw = sketch.call("MatMul", &[], &[queries, keys])?;
+    if !before {
+        raw = sketch.call("Mul", &[], &[raw, factor])?;
+    }
+    sketch.reshape(raw, &sizes.scores())
+}
+
+/// Draws the sums of values by their weights.
+pub(super) fn gather(
+    sketch: &mut Sketch,
+    weights: ValueId,
+    values: ValueId,
+    sizes: &Sizes,
+) -> Result<ValueId, OpError> {
+    let shared = sketch.reshape(weights, &sizes.shared(sizes.keys)?)?;
+    let result = sketch.call("MatMul", &[], &[shared, values])?;
+    sketch.reshape(result, &sizes.result())
 }
 
 /// All masks as one value added to the scores.
