@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
-use sardonyx_ops::{attention, control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent, reduce, resize, signal, sort, text, training};
+use sardonyx_ops::{
+    attention, control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent,
+    reduce, resize, signal, sort, text, training,
+};
 
 use crate::error::{ImportError, UnsupportedFault};
 use crate::onnx::NodeProto;
@@ -12,8 +15,8 @@ use crate::standard;
 
 /// The rows of every family.
 const FAMILIES: &[&[OperatorRow]] = &[
-    control::OPERATORS,
     attention::OPERATORS,
+    control::OPERATORS,
     conv::OPERATORS,
     loss::OPERATORS,
     matmul::OPERATORS,

@@ -13,7 +13,7 @@ use crate::ir::numbers::float_tensor;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::operator::{Expansion, Operator};
-use crate::{attention, conv, matmul, movement, norm, pointwise, reduce};
+use crate::{attention, control, conv, matmul, movement, norm, pointwise, reduce};
 
 /// Where the operators of a sketch are looked up.
 const FAMILIES: &[&[OperatorRow]] = &[
@@ -63,36 +63,19 @@ pub fn expansion(inputs: &[Option<&Fact>], draw: Draw<'_>) -> Result<Expansion, 
 /// # Errors
 /// What `draw` or a node finds wrong.
 pub fn evaluate(inputs: &[Option<View<'_>>], outputs: usize, draw: Draw<'_>) -> Result<Vec<Tensor>, OpError> {
-    let lost = || OpError::Internal("a sketch reads a value that is not there");
     let mut sketch = Sketch::default();
-    let mut values: Vec<Option<Tensor>> = Vec::new();
+    let mut tensors = Vec::new();
     let mut given = Vec::with_capacity(inputs.len());
     for (index, view) in inputs.iter().enumerate() {
         given.push(view.map(|view| {
             let tensor = view.to_tensor();
-            values.push(Some(tensor.clone()));
+            tensors.push(tensor.clone());
             sketch.input(index, &Fact::constant(tensor))
         }));
     }
-    let results = draw(&mut sketch, &given)?;
-    values.resize(sketch.graph.names.len(), None);
-    for (id, tensor) in &sketch.graph.constants {
-        *values.get_mut(id.0).ok_or_else(lost)? = Some(tensor.clone());
-    }
-    for node in &sketch.graph.nodes {
-        let views: Vec<Option<View<'_>>> = node
-            .inputs
-            .iter()
-            .map(|id| id.and_then(|id| values.get(id.0)?.as_ref()).map(Tensor::view))
-            .collect();
-        let made = node.op.reference(&views, node.outputs.len())?;
-        for (id, tensor) in node.outputs.iter().zip(made) {
-            let Some(id) = id else { continue };
-            *values.get_mut(id.0).ok_or_else(lost)? = Some(tensor);
-        }
-    }
-    let result = |id: &ValueId| values.get(id.0).cloned().flatten().ok_or_else(lost);
-    results.iter().take(outputs.max(1)).map(result).collect()
+    sketch.graph.outputs = draw(&mut sketch, &given)?;
+    sketch.graph.outputs.truncate(outputs.max(1));
+    control::evaluate::evaluate(&sketch.graph, tensors)
 }
 
 impl Sketch {
