@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::ir::attributes::{Attribute, Attributes};
 
-    /// The official case of one tree: `x0 ≤ 3.14` leads to `x0 ≤ 1.2`, else to `x0 ≤ 4.2`.
+    /// Like the official case of one tree: `x0 ≤ 3.2` leads to `x0 ≤ 1.2`, else to `x0 ≤ 4.2`.
     fn tree() -> Vec<(&'static str, Attribute)> {
         let floats = |all: &[f64]| Attribute::Tensor(Tensor::from_slice(&[all.len()], all).unwrap());
         let ints = |all: &[i64]| Attribute::Ints(all.to_vec());
@@ -303,7 +303,7 @@ mod tests {
             ("leaf_weights", floats(&[5.23, 12.12, -12.23, 7.21])),
             ("nodes_featureids", ints(&[0, 0, 0])),
             ("nodes_modes", Attribute::Tensor(Tensor::from_slice(&[3], &[0u8; 3]).unwrap())),
-            ("nodes_splits", floats(&[3.14, 1.2, 4.2])),
+            ("nodes_splits", floats(&[3.2, 1.2, 4.2])),
             ("nodes_truenodeids", ints(&[1, 0, 1])),
             ("nodes_trueleafs", ints(&[0, 1, 1])),
             ("nodes_falsenodeids", ints(&[2, 2, 3])),

@@ -171,7 +171,7 @@ impl Operator for TfIdfVectorizer {
         let width = self.weights.len();
         let dims = [outer, &[width]].concat();
         let mut counts: Vec<f32> = filled(&dims, 0.0)?;
-        let length = if count == 0 { 0 } else { x.len() / count };
+        let length = x.len().checked_div(count).unwrap_or(0);
         if length > 0 && width > 0 {
             let lines = counts.chunks_mut(width);
             match &self.pool {
