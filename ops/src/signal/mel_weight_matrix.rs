@@ -137,10 +137,11 @@ mod tests {
         let inputs: Vec<_> = integers.iter().chain(&edges).map(|tensor| Some(tensor.view())).collect();
         let y = MelWeightMatrix { dtype: DType::F32 }.reference(&inputs, 1).unwrap().remove(0);
         assert_eq!(y.dims(), [9, 3]);
-        // Edges at 0, 372.7…, 943.9…, 1819.3… and 3160.9… hertz: bins 0, 0, 2, 3 and 6.
+        // Edges at 0, 324.4…, 799.3…, 1494.3… and 2511.4… hertz: bins 0, 0, 1, 3 and 5.
         let column =
             |band: usize| y.to_vec::<f32>().unwrap().into_iter().skip(band).step_by(3).collect::<Vec<_>>();
-        assert_eq!(column(0), [1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(column(1), [0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(column(0), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(column(1), [0.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(column(2), [0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
     }
 }
