@@ -19,6 +19,7 @@
 //! ```
 
 mod bound;
+mod coverage;
 mod device;
 mod error;
 mod memory;
@@ -31,6 +32,7 @@ mod transfer;
 mod values;
 
 pub use bound::PlanSession;
+pub use coverage::Coverage;
 pub use device::{Device, DeviceInfo, DeviceKind, Select};
 pub use error::{Error, Result};
 pub use memory::MemoryPlan;

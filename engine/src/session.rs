@@ -54,7 +54,7 @@ pub struct SessionBuilder {
     memory_budget: Option<u64>,
     dims: BTreeMap<String, usize>,
     shapes: BTreeMap<String, Vec<usize>>,
-    options: PlanOptions,
+    pub(crate) options: PlanOptions,
 }
 
 impl SessionBuilder {
@@ -113,10 +113,7 @@ impl SessionBuilder {
     /// When a name is not in the model, sizes contradict it, an operator has no place, memory exceeds the budget, or
     /// the device refuses.
     pub fn build(self, model: &Model) -> Result<Session> {
-        let device = match self.device.clone() {
-            Some(device) => device,
-            None => Device::open(Select::Auto)?,
-        };
+        let device = self.opened()?;
         let facts = self.input_facts(model)?;
         let threads = self.threads.unwrap_or(0);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -124,11 +121,7 @@ impl SessionBuilder {
             .thread_name(|index| format!("sardonyx-{index}"))
             .build()
             .map_err(|error| Error::Internal(error.to_string()))?;
-        let settings = Settings {
-            fallback: self.fallback,
-            precision: self.precision,
-            memory_budget: self.memory_budget,
-        };
+        let settings = self.settings();
         let session = Session {
             graph: unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?.graph))?,
             model: model.clone(),
@@ -145,8 +138,21 @@ impl SessionBuilder {
         Ok(session)
     }
 
+    /// The device chosen, or the default one.
+    pub(crate) fn opened(&self) -> Result<Device> {
+        match &self.device {
+            Some(device) => Ok(device.clone()),
+            None => Device::open(Select::Auto),
+        }
+    }
+
+    /// What a program depends on.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { fallback: self.fallback, precision: self.precision, memory_budget: self.memory_budget }
+    }
+
     /// What the model declares about its inputs, with the sizes given filled in.
-    fn input_facts(&self, model: &Model) -> Result<Vec<Fact>> {
+    pub(crate) fn input_facts(&self, model: &Model) -> Result<Vec<Fact>> {
         let known: Vec<&str> = model.inputs().iter().map(|input| &*input.name).collect();
         if let Some(name) = self.shapes.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(Error::UnknownName { what: "input", name: name.clone(), known: known.join(", ") });
@@ -353,7 +359,7 @@ fn check_shape(name: &str, fact: &Fact, dims: &[usize]) -> Result<()> {
 }
 
 /// Runs `work`; a panic in it, which is a defect of ours, becomes an error that the host survives.
-fn unwound<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn unwound<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

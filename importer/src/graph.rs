@@ -49,6 +49,20 @@ fn is_constant(node: &NodeProto) -> bool {
     &*node.op_type == "Constant" && node.domain.is_empty()
 }
 
+/// Every node whose operator is not in the table, those of nested graphs included, with the reason: all that
+/// [`build`] would stumble over, one after the other.
+pub fn unknown_operators(graph: &GraphProto) -> Vec<ImportError> {
+    let mut all = Vec::new();
+    // Nesting is bounded by the depth limit of decoding.
+    for node in &graph.nodes {
+        if !is_constant(node) {
+            all.extend(table::row(node).err());
+        }
+        all.extend(node.subgraphs().flat_map(unknown_operators));
+    }
+    all
+}
+
 struct Builder<'a> {
     tensor: &'a dyn Fn(&TensorProto) -> Result<Tensor>,
 }

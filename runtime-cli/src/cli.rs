@@ -34,6 +34,8 @@ pub enum Command {
     Bench(Box<cmd::bench::Args>),
     /// Show what is in a model, and what the plan makes of it
     Inspect(Box<cmd::inspect::Args>),
+    /// Say which operators of models run on which devices, and why others do not
+    Check(Box<cmd::check::Args>),
     /// List the devices of this machine
     Devices(cmd::devices::Args),
     /// Run ONNX backend test cases

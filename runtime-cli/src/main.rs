@@ -46,6 +46,7 @@ fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Run(arguments) => cmd::run::run(arguments, console),
         Command::Bench(arguments) => cmd::bench::run(arguments, console),
         Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
+        Command::Check(arguments) => cmd::check::run(arguments, console),
         Command::Devices(arguments) => cmd::devices::run(arguments, console),
         Command::Conformance(arguments) => cmd::conformance::run(arguments, console),
         Command::Completions(arguments) => cmd::completions::run(arguments),

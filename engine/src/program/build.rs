@@ -91,7 +91,7 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
     Ok(Program {
         host: (0..plan.values.len()).map(host_place).collect(),
         device: (0..plan.values.len()).map(device_place).collect(),
-        placement: placement(&plan, &placed, &schedule.batches, dispatches.len(), device),
+        placement: ordered_placement(&plan, &placed, &schedule.batches, dispatches.len(), device),
         phases,
         dispatches,
         cpu,
@@ -178,14 +178,31 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
     batches.iter().flat_map(|batch| &batch.cpu).map(prepare).collect()
 }
 
-fn placement(
+/// Where the steps of a plan go, in the plan's order, without anything being made on the device.
+pub(crate) fn placement(mut plan: Plan, device: &Device, precision: Precision) -> Placement {
+    let caps = device.capabilities();
+    let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision };
+    let placed = place::place(&mut plan, caps, layouts);
+    let steps = (0..placed.len()).map(|index| placed_step(&plan, &placed, index)).collect();
+    Placement { steps, dispatches: 0, gpu: device.gpu().is_some() }
+}
+
+/// Where the steps go, in the order in which they run.
+fn ordered_placement(
     plan: &Plan,
     placed: &[Placed],
     batches: &[Batch],
     dispatches: usize,
     device: &Device,
 ) -> Placement {
-    let report = |index: usize| PlacedStep {
+    let ordered = batches.iter().flat_map(|batch| batch.device.iter().chain(&batch.cpu)).copied();
+    let views = (0..placed.len()).filter(|&index| matches!(placed[index], Placed::View));
+    let steps = ordered.chain(views).map(|index| placed_step(plan, placed, index)).collect();
+    Placement { steps, dispatches, gpu: device.gpu().is_some() }
+}
+
+fn placed_step(plan: &Plan, placed: &[Placed], index: usize) -> PlacedStep {
+    PlacedStep {
         op: plan.steps[index].op.name(),
         nodes: plan.steps[index].nodes.clone(),
         place: match &placed[index] {
@@ -195,8 +212,5 @@ fn placement(
             },
             Placed::Cpu { reason } => Place::Cpu { reason: reason.clone() },
         },
-    };
-    let ordered = batches.iter().flat_map(|batch| batch.device.iter().chain(&batch.cpu)).copied();
-    let views = (0..placed.len()).filter(|&index| matches!(placed[index], Placed::View));
-    Placement { steps: ordered.chain(views).map(report).collect(), dispatches, gpu: device.gpu().is_some() }
+    }
 }

@@ -13,7 +13,7 @@ mod slots;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use build::{Settings, build};
+pub(crate) use build::{Settings, build, placement};
 pub(crate) use run::Context;
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;

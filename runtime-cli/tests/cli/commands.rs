@@ -158,6 +158,27 @@ fn inspect_shows_models_that_cannot_run() {
 }
 
 #[test]
+fn check_says_what_runs_where() {
+    let scratch = Scratch::new("check");
+    scratch.write("relu.onnx", &model::relu());
+    scratch.write("odd.onnx", &model::model("NoSuchOperator", &["x"], &[Dim::N(2)]));
+    let ended =
+        sardonyx(&scratch, &["check", "relu.onnx", "--device", "cpu", "--min-coverage", "1", "--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let cell = ended.json()["models"][0]["devices"][0].clone();
+    assert_eq!(
+        (&cell["device"], &cell["on_device"], &cell["operators"]),
+        (&"cpu".into(), &1.into(), &1.into())
+    );
+    let both = ["check", "relu.onnx", "odd.onnx", "--device", "cpu", "--matrix", "m.md"];
+    let ended = sardonyx(&scratch, &both);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.out.contains("there is no operator \"NoSuchOperator\""), "{}", ended.out);
+    let matrix = std::fs::read_to_string(scratch.0.join("m.md")).unwrap();
+    assert!(matrix.contains("| relu.onnx | 1/1 |\n| odd.onnx | no: NoSuchOperator |"), "{matrix}");
+}
+
+#[test]
 fn devices_and_completions() {
     let scratch = Scratch::new("lists");
     let devices = sardonyx(&scratch, &["devices", "--json"]).json();

@@ -1,0 +1,201 @@
+//! What of one model runs on one device.
+
+use std::path::Path;
+
+use sardonyx::{Coverage, Device, DeviceInfo, Error, Place, Session};
+use sardonyx_importer::ImportError;
+use sardonyx_importer::graph::unknown_operators;
+use sardonyx_importer::map::map_file;
+use sardonyx_importer::onnx::{self, LoadLimits};
+use serde_json::{Value, json};
+
+use crate::bind::{self, Opened};
+use crate::cli::{PrecisionArg, SizeArgs};
+use crate::failure::Failure;
+use crate::output::{Console, format};
+
+/// Operators that do not run on the device, with the same reason.
+#[derive(Debug, PartialEq, Eq)]
+struct Group {
+    operator: String,
+    reason: String,
+    /// Names of nodes.
+    nodes: Vec<String>,
+}
+
+/// One model on one device.
+#[derive(Debug, Default)]
+pub struct Cell {
+    operators: usize,
+    on_device: usize,
+    /// On the CPU beside the device.
+    cpu: Vec<Group>,
+    /// Nowhere, so that the model is refused.
+    unsupported: Vec<Group>,
+    waiting: usize,
+}
+
+/// Checks a model on each device.
+///
+/// # Errors
+/// When the file cannot be read or is no sound model.
+pub fn check(
+    path: &Path,
+    devices: &[Device],
+    precision: PrecisionArg,
+    sizes: &SizeArgs,
+    console: &Console,
+) -> Result<Vec<Cell>, Failure> {
+    let model = match sardonyx::Model::open(path) {
+        Ok(model) => model,
+        Err(Error::Model(error)) if matches!(*error, ImportError::Unsupported { .. }) => {
+            return Ok(devices.iter().map(|_| refused(path, &error)).collect());
+        }
+        Err(error) => return Err(bind::failure(&error, path)),
+    };
+    let opened = Opened { path: path.to_owned(), model, load: std::time::Duration::ZERO };
+    let signatures = opened.signatures()?;
+    let mut sizes = opened.sizes(&signatures, sizes)?;
+    let mut shapes = Vec::new();
+    for signature in &signatures {
+        let (dims, defaulted) = sizes.choose(signature);
+        for symbol in defaulted {
+            console.warn(format!("dimension {symbol} is not given: 1 (set it with --dim {symbol}=N)"));
+        }
+        shapes.push((signature.name.clone(), dims));
+    }
+    let cell = |device: &Device| {
+        let mut builder = Session::builder().device(device.clone()).precision(precision.into());
+        for (name, dims) in &shapes {
+            builder = builder.shape(name, dims);
+        }
+        match builder.check(&opened.model) {
+            Ok(coverage) => Ok(Cell::new(&coverage)),
+            Err(Error::Model(error)) if matches!(*error, ImportError::Unsupported { .. }) => {
+                Ok(refused(path, &error))
+            }
+            Err(error) => Err(opened.failure(&error)),
+        }
+    };
+    devices.iter().map(cell).collect()
+}
+
+/// A model that cannot be imported: all operators that are missing, or else the one thing it stumbled over.
+fn refused(path: &Path, error: &ImportError) -> Cell {
+    let proto = map_file(path).and_then(|bytes| onnx::read(bytes, &LoadLimits::default()));
+    let (mut errors, operators) = match proto {
+        Ok(proto) => (unknown_operators(&proto.graph), proto.graph.nodes.len()),
+        Err(_) => (Vec::new(), 0),
+    };
+    if errors.is_empty() {
+        errors.push(error.clone());
+    }
+    let mut unsupported = Vec::new();
+    for error in &errors {
+        let (operator, node, reason) = match error {
+            ImportError::Unsupported { at, detail, .. } => {
+                let node = at.node.as_deref().unwrap_or_default();
+                (at.op.to_string(), node.to_owned(), detail.to_string())
+            }
+            other => (String::new(), String::new(), other.to_string()),
+        };
+        join(&mut unsupported, operator, reason, &[node]);
+    }
+    Cell { operators, unsupported, ..Cell::default() }
+}
+
+fn join(groups: &mut Vec<Group>, operator: String, reason: String, nodes: &[String]) {
+    match groups.iter_mut().find(|group| group.operator == operator && group.reason == reason) {
+        Some(group) => group.nodes.extend_from_slice(nodes),
+        None => groups.push(Group { operator, reason, nodes: nodes.to_vec() }),
+    }
+}
+
+impl Cell {
+    fn new(coverage: &Coverage) -> Cell {
+        let (on_device, operators) = coverage.placement.on_device();
+        let mut cpu = Vec::new();
+        for step in coverage.placement.fallbacks() {
+            let Place::Cpu { reason } = &step.place else { continue };
+            let nodes: Vec<String> = step.nodes.iter().map(|node| node.to_string()).collect();
+            join(&mut cpu, step.op.to_owned(), reason.clone(), &nodes);
+        }
+        let waiting = coverage.waiting.len();
+        Cell { operators: operators + waiting, on_device, cpu, waiting, unsupported: Vec::new() }
+    }
+
+    /// The model does not run at all.
+    pub fn is_refused(&self) -> bool {
+        !self.unsupported.is_empty()
+    }
+
+    /// The part of the operators known to run on the device; those that wait are not counted on either side.
+    pub fn share(&self) -> f64 {
+        match (self.is_refused(), self.operators - self.waiting) {
+            (true, _) => 0.0,
+            (false, 0) => 1.0,
+            (false, known) => self.on_device as f64 / known as f64,
+        }
+    }
+
+    /// In a few characters.
+    pub fn short(&self) -> String {
+        match (self.is_refused(), self.waiting) {
+            (true, _) => {
+                let names: Vec<&str> = self.unsupported.iter().map(|group| &*group.operator).collect();
+                format!("no: {}", format::name(&names.join(", "), 60))
+            }
+            (false, 0) => format!("{}/{}", self.on_device, self.operators),
+            (false, waiting) => format!("{}/{} ({waiting} wait)", self.on_device, self.operators),
+        }
+    }
+
+    /// Lines for people.
+    pub fn lines(&self, device: &DeviceInfo) -> Vec<String> {
+        let mut lines = vec![format!("  {:<10} {}", device.id, self.short())];
+        for (label, groups) in [("cpu", &self.cpu), ("refused", &self.unsupported)] {
+            for group in groups {
+                let first = group.nodes.first().map_or("", String::as_str);
+                let more = match group.nodes.len() {
+                    0 | 1 => String::new(),
+                    len => format!(" and {} more", len - 1),
+                };
+                let node = format::name(first, 40);
+                lines.push(format!("             {label}  {} {node:?}{more}", group.operator));
+                lines.push(format!("                  {}", format::name(&group.reason, 200)));
+            }
+        }
+        lines
+    }
+
+    /// The cell as a document.
+    pub fn document(&self, device: &DeviceInfo) -> Value {
+        let groups = |groups: &[Group]| -> Vec<Value> {
+            let all = groups.iter().map(
+                |group| json!({"operator": group.operator, "reason": group.reason, "nodes": group.nodes}),
+            );
+            all.collect()
+        };
+        json!({"device": device.id, "name": device.name, "operators": self.operators,
+               "on_device": self.on_device, "waiting": self.waiting, "coverage": self.share(),
+               "cpu": groups(&self.cpu), "unsupported": groups(&self.unsupported)})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_short_forms() {
+        let cell = Cell { operators: 12, on_device: 8, waiting: 2, ..Cell::default() };
+        assert_eq!((cell.share(), cell.short().as_str()), (0.8, "8/12 (2 wait)"));
+        let mut refused = Cell { operators: 4, ..Cell::default() };
+        for node in ["a", "b"] {
+            join(&mut refused.unsupported, "Frobnicate".into(), "unknown".into(), &[node.to_owned()]);
+        }
+        assert_eq!((refused.share(), refused.short().as_str()), (0.0, "no: Frobnicate"));
+        assert_eq!(refused.unsupported[0].nodes, ["a", "b"]);
+        assert_eq!(Cell::default().share(), 1.0);
+    }
+}
