@@ -1,5 +1,6 @@
 //! Graphs of existing operators, for operators that stand for several: what [`crate::operator::Operator::expand`] gives.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::build::NodeSpec;
@@ -43,6 +44,33 @@ impl Composition {
         let inputs = inputs.iter().map(|&id| Some(id)).collect();
         self.graph.nodes.push(Node { name, op, inputs, outputs: vec![Some(id)] });
         id
+    }
+
+    /// A node of another graph. `here` says where what it reads is found, and is told where its results are.
+    ///
+    /// # Errors
+    /// When it reads what is not in `here`.
+    pub fn copy(
+        &mut self,
+        node: &Node,
+        suffix: &str,
+        here: &mut HashMap<ValueId, ValueId>,
+    ) -> Result<(), OpError> {
+        let missing = OpError::Internal("a nested graph reads a value that nothing writes");
+        let find = |id: &ValueId| here.get(id).copied().ok_or_else(|| missing.clone());
+        let inputs = node.inputs.iter().map(|id| id.as_ref().map(find).transpose());
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let name: Arc<str> = format!("{}{suffix}", node.name).into();
+        let mut outputs = Vec::with_capacity(node.outputs.len());
+        for id in &node.outputs {
+            outputs.push(id.map(|id| {
+                let new = self.graph.add_value(Arc::clone(&name));
+                here.insert(id, new);
+                new
+            }));
+        }
+        self.graph.nodes.push(Node { name, op: Arc::clone(&node.op), inputs, outputs });
+        Ok(())
     }
 
     /// The result of an operator without attributes that computes element by element, by its ONNX name.

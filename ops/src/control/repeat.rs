@@ -105,14 +105,15 @@ impl Operator for Loop {
         if times == 0 || !fits(&self.body, times) {
             return Ok(Expansion::Waits);
         }
-        let mut unrolled = Unrolled::new(&self.body, 2 + self.states);
-        let condition = unrolled.constant("condition", Tensor::from_bools(&[], &[true])?);
-        let mut state: Vec<ValueId> =
-            (0..self.states).map(|index| unrolled.input(&format!("state{index}"), 2 + index)).collect();
+        let mut unrolled = Unrolled::new(&self.body, 2 + self.states, inputs)?;
+        let condition = unrolled.graph.constant(Tensor::from_bools(&[], &[true])?);
+        let mut state = (2..2 + self.states)
+            .map(|index| unrolled.input(index, inputs))
+            .collect::<Result<Vec<ValueId>, _>>()?;
         let mut yielded: Vec<Vec<ValueId>> = vec![Vec::new(); self.body.outputs.len() - 1 - self.states];
         for iteration in 0..times {
             let count = i64::try_from(iteration).map_err(|_| OpError::Size)?;
-            let count = unrolled.constant(&format!("iteration{iteration}"), Tensor::scalar(count));
+            let count = unrolled.graph.constant(Tensor::scalar(count));
             let given: Vec<ValueId> = [count, condition].into_iter().chain(state.iter().copied()).collect();
             let mut outputs = unrolled.iterate(iteration, &given)?.split_off(1);
             for (all, value) in yielded.iter_mut().zip(outputs.split_off(self.states)) {
@@ -120,11 +121,8 @@ impl Operator for Loop {
             }
             state = outputs;
         }
-        for (index, all) in yielded.iter().enumerate() {
-            let stacked = unrolled.stack(&format!("yielded{index}"), 0, all);
-            state.push(stacked);
-        }
-        Ok(unrolled.finish(state))
+        state.extend(yielded.iter().map(|all| unrolled.stack(0, all)));
+        Ok(unrolled.graph.finish(&state))
     }
 
     fn wants_value(&self, input: usize) -> bool {

@@ -193,22 +193,17 @@ impl Operator for Scan {
         if times == 0 || !fits(&self.body, times) {
             return Ok(Expansion::Waits);
         }
-        let mut unrolled = Unrolled::new(&self.body, own);
-        let input = |index: usize| (format!("input{index}"), index);
-        let mut given = Vec::with_capacity(own);
-        for (name, index) in (0..own).map(input) {
-            given.push(unrolled.input(&name, index));
-        }
-        let scanned = given.split_off(self.states);
-        let mut state = given;
+        let mut unrolled = Unrolled::new(&self.body, own, inputs)?;
+        let mut state =
+            (0..own).map(|index| unrolled.input(index, inputs)).collect::<Result<Vec<ValueId>, _>>()?;
+        let scanned = state.split_off(self.states);
         let mut yielded: Vec<Vec<ValueId>> = vec![Vec::new(); self.yielded.len()];
         for iteration in 0..times {
             let mut given = state;
-            for (index, (value, (axis, from_end))) in scanned.iter().zip(&self.scanned).enumerate() {
+            for (value, (axis, from_end)) in scanned.iter().zip(&self.scanned) {
                 let at = Tensor::scalar(Scan::slice_at(iteration, times, *from_end)?);
-                let at = unrolled.constant(&format!("position{index}.{iteration}"), at);
-                let name = format!("slice{index}.{iteration}");
-                given.push(unrolled.apply(name, Arc::new(Gather { axis: *axis }), &[*value, at]));
+                let at = unrolled.graph.constant(at);
+                given.push(unrolled.graph.node(Arc::new(Gather { axis: *axis }), &[*value, at]));
             }
             let mut outputs = unrolled.iterate(iteration, &given)?;
             for (all, value) in yielded.iter_mut().zip(outputs.split_off(self.states)) {
@@ -216,14 +211,13 @@ impl Operator for Scan {
             }
             state = outputs;
         }
-        for (index, (mut all, (axis, last_first))) in yielded.into_iter().zip(&self.yielded).enumerate() {
+        for (mut all, (axis, last_first)) in yielded.into_iter().zip(&self.yielded) {
             if *last_first {
                 all.reverse();
             }
-            let stacked = unrolled.stack(&format!("yielded{index}"), *axis, &all);
-            state.push(stacked);
+            state.push(unrolled.stack(*axis, &all));
         }
-        Ok(unrolled.finish(state))
+        Ok(unrolled.graph.finish(&state))
     }
 
     fn wants_value(&self, _input: usize) -> bool {
