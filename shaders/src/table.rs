@@ -156,6 +156,14 @@ variants! {
         single: false,
         params: movement::GatherElements,
     }
+    /// Updates replacing or meeting the elements that indices name.
+    SCATTER = "scatter" {
+        inputs: [x: ANY, indices: INDICES, updates: ANY],
+        knobs: [("ND", 1), ("REDUCTION", 3)],
+        accumulator: Accumulator::Input(0),
+        single: false,
+        params: movement::Scatter,
+    }
     /// Slices picked by index tuples.
     GATHER_ND = "gather_nd" {
         inputs: [x: ANY, indices: INDICES],

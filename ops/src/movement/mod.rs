@@ -27,6 +27,7 @@ pub mod relabel;
 pub mod reshape;
 pub mod reverse_sequence;
 pub mod scatter_elements;
+mod scatter_gpu;
 pub mod scatter_nd;
 pub mod shape;
 pub mod size;

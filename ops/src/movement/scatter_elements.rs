@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 
+use sardonyx_shaders::Capabilities;
+
 use super::assemble::Assembly;
-use super::gather::wrap;
+use super::gather::{check_constant, wrap};
 use super::gather_elements::{along, elements_at};
 use super::reduction::Reduction;
+use super::scatter_gpu::{self, Layout};
 use super::sizes::{self, required, view};
 use crate::build::NodeSpec;
+use crate::dispatch::{Candidate, Lowering, Refusal};
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
@@ -119,6 +123,26 @@ impl Operator for ScatterElements {
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let bits = problem.input(0).map_or(0, |x| x.dtype.bits());
         Ok((bits >= 8).then(|| Box::new(ScatterKernel { op: *self }) as Box<dyn CpuKernel>))
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        Lowering::from_result(self.candidate(problem, caps))
+    }
+}
+
+impl ScatterElements {
+    fn candidate(self, problem: &Problem<'_>, caps: &Capabilities) -> Result<Candidate, Refusal> {
+        let refuse = |reason: String| Refusal { kernel: "scatter", reason };
+        let (Some(x), Some(indices), Some(updates)) = (problem.input(0), problem.input(1), problem.input(2))
+        else {
+            return Err(refuse("an input is missing".to_owned()));
+        };
+        let axis = along(self.axis, x.dims, indices.dims).map_err(|error| refuse(error.to_string()))?;
+        if updates.dims != indices.dims || updates.dtype != x.dtype {
+            return Err(refuse("its updates do not fit the indices".to_owned()));
+        }
+        check_constant("scatter", problem, 1, x.dims[axis])?;
+        scatter_gpu::candidate(self.reduction, problem, &Layout::Along(axis), caps)
     }
 }
 

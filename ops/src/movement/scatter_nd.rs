@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use sardonyx_shaders::Capabilities;
+
 use super::assemble::row_major;
 use super::gather::wrap_one;
 use super::reduction::Reduction;
 use super::scatter_elements::{infer, reference, start};
+use super::scatter_gpu::{self, Layout};
 use super::sizes::{self, view};
 use crate::build::NodeSpec;
+use crate::dispatch::{Candidate, Lowering, Refusal};
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
@@ -73,6 +77,28 @@ impl Operator for ScatterNd {
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let bits = problem.input(0).map_or(0, |x| x.dtype.bits());
         Ok((bits >= 8).then(|| Box::new(ScatterKernel { op: *self }) as Box<dyn CpuKernel>))
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        Lowering::from_result(self.candidate(problem, caps))
+    }
+}
+
+impl ScatterNd {
+    fn candidate(self, problem: &Problem<'_>, caps: &Capabilities) -> Result<Candidate, Refusal> {
+        let refuse = |reason: &str| Refusal { kernel: "scatter", reason: reason.to_owned() };
+        let (Some(x), Some(indices), Some(updates)) = (problem.input(0), problem.input(1), problem.input(2))
+        else {
+            return Err(refuse("an input is missing"));
+        };
+        let misfit = || refuse("its indices and updates do not fit the data");
+        let (&depth, outer) = indices.dims.split_last().ok_or_else(misfit)?;
+        let slice = x.dims.get(depth..).ok_or_else(misfit)?;
+        if updates.dims != [outer, slice].concat() || updates.dtype != x.dtype {
+            return Err(misfit());
+        }
+        let strides = row_major(x.dims);
+        scatter_gpu::candidate(self.reduction, problem, &Layout::Tuples { depth, strides: &strides }, caps)
     }
 }
 

@@ -69,6 +69,32 @@ super::params! {
         strides: [u32; 8],
     }
 
+    /// Parameters of `scatter.wgsl`.
+    struct Scatter {
+        /// Elements of the output.
+        len: u32,
+        /// Updates that each element looks through.
+        steps: u32,
+        /// How far apart they are.
+        step: u32,
+        /// Elements of a slice.
+        inner: u32,
+        /// Indices of a tuple; for single indices the axis, counted from the innermost.
+        depth: u32,
+        /// Dimensions in use.
+        rank: u32,
+        /// Fills the row of four words.
+        pad0: u32,
+        /// Fills the row of four words.
+        pad1: u32,
+        /// Dimensions of the data, innermost first; extents of each index of a tuple.
+        dims: [u32; 8],
+        /// How many elements of each dimension have updates.
+        bounds: [u32; 8],
+        /// Strides of the updates; of each index of a tuple, in slices.
+        strides: [u32; 8],
+    }
+
     /// Parameters of `gather_nd.wgsl`.
     struct GatherNd {
         /// Elements of the output.
