@@ -8,12 +8,12 @@ use sardonyx_shaders::Capabilities;
 use super::Pointwise;
 use super::cast_narrow::{CastNarrow, is_wide};
 use crate::build::NodeSpec;
+use crate::compose::Composition;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::expr::{Expr, ExprNode};
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
-use crate::ir::graph::{Graph, Node};
 use crate::ir::narrow::{Narrowing, Rounding};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
@@ -86,13 +86,10 @@ fn between(from: DType, to: DType, narrowing: Narrowing) -> Arc<dyn Operator> {
 
 /// One operator on input 0 in place of the node.
 fn instead(op: Arc<dyn Operator>, input: &Fact) -> Expansion {
-    let mut graph = Graph::default();
-    let x = graph.add_value("input");
-    let y = graph.add_value("output");
-    graph.inputs.push((x, input.clone()));
-    graph.outputs.push(y);
-    graph.nodes.push(Node { name: op.name().into(), op, inputs: vec![Some(x)], outputs: vec![Some(y)] });
-    Expansion::Graph { graph: Arc::new(graph), inputs: vec![0] }
+    let mut graph = Composition::default();
+    let x = graph.input(0, input);
+    let y = graph.node(op, &[x]);
+    graph.finish(&[y])
 }
 
 impl Cast {

@@ -26,7 +26,7 @@ pub struct CastNarrow {
 }
 
 /// Whether values of this type take part in expressions.
-pub(super) fn is_wide(dtype: DType) -> bool {
+pub(crate) fn is_wide(dtype: DType) -> bool {
     use DType::*;
     matches!(dtype, F32 | F64 | F16 | BF16 | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | Bool)
 }

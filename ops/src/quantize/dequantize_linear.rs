@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sardonyx_shaders::Capabilities;
 
+use super::composed::Steps;
 use super::granularity::{Granularity, range, reals, rounded, zero_points};
 use super::quantize_linear::type_attribute;
 use crate::build::NodeSpec;
@@ -16,7 +17,9 @@ use crate::ir::numbers;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{Expansion, Operator};
+use crate::pointwise::cast_narrow::is_wide;
+use crate::pointwise::functions::{MUL, SUB};
 use crate::problem::Problem;
 
 /// `(x − zero point) · scale`.
@@ -69,6 +72,27 @@ impl Operator for DequantizeLinear {
         "DequantizeLinear"
     }
 
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        let (x, scale) = (required(inputs, 0)?, required(inputs, 1)?);
+        let zero_point = optional(inputs, 2);
+        let to = self.output(x.dtype, scale.dtype, zero_point.map(|fact| fact.dtype))?;
+        // The difference of two i32 is not that of their floats.
+        let is_exact = x.dtype != DType::I32 || zero_point.is_none();
+        if !(is_wide(x.dtype) && is_wide(scale.dtype) && is_exact) {
+            return Ok(Expansion::Stays);
+        }
+        let mut steps = Steps::default();
+        let mut y = steps.operand(0, x.dtype, DType::F32);
+        if let Some(zero_point) = zero_point {
+            let zero_point = steps.operand(2, zero_point.dtype, DType::F32);
+            y = steps.call(&SUB, &[y, zero_point], &[]);
+        }
+        let scale = steps.operand(1, scale.dtype, DType::F32);
+        let y = steps.call(&MUL, &[y, scale], &[]);
+        let y = steps.cast(y, to);
+        steps.expand("DequantizeLinear", y, inputs, self.axis, self.block)
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
         let (x, scale) = (required(inputs, 0)?, required(inputs, 1)?);
         let dtype = self.output(x.dtype, scale.dtype, optional(inputs, 2).map(|fact| fact.dtype))?;
@@ -105,6 +129,7 @@ impl Operator for DequantizeLinear {
 
 #[cfg(test)]
 mod tests {
+    use super::super::composed::tests::agrees;
     use super::*;
 
     const PLAIN: DequantizeLinear = DequantizeLinear { axis: 1, block: 0, to: None };
@@ -125,6 +150,19 @@ mod tests {
         assert_eq!(run(&PLAIN, &x, &scale, None).to_vec::<f32>().unwrap(), [0.5, -20.0, 1.5, -40.0]);
         let rows = DequantizeLinear { axis: -2, ..PLAIN };
         assert_eq!(run(&rows, &x, &scale, None).to_vec::<f32>().unwrap(), [0.5, -1.0, 30.0, -40.0]);
+    }
+
+    #[test]
+    fn expressions_agree_with_the_reference() {
+        let x: Vec<u8> = (0..48).map(|i| i * 5).collect();
+        let x = Tensor::from_slice(&[2, 3, 8], &x).unwrap();
+        let scale = Tensor::from_slice(&[3], &[1.5f32, 2.0, 0.3]).unwrap();
+        let zero_point = Tensor::from_slice(&[3], &[0u8, 5, 128]).unwrap();
+        agrees(&PLAIN, &[Some(x.clone()), Some(scale), Some(zero_point)]);
+        let half = Tensor::scalar(half::f16::from_f32(0.3));
+        agrees(&PLAIN, &[Some(x.clone()), Some(half), None]);
+        let scale = Tensor::from_slice(&[8], &[0.1f32; 8]).unwrap();
+        agrees(&DequantizeLinear { axis: 2, ..PLAIN }, &[Some(x), Some(scale), None]);
     }
 
     #[test]

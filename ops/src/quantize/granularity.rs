@@ -113,9 +113,8 @@ pub(super) fn range(dtype: DType) -> Option<(f64, f64)> {
     }
 }
 
-/// `round(x) + zero point`, held to a range; NaN counts as 0.
+/// `round(x) + zero point`, held to a range; 0 for NaN.
 pub(super) fn quantized(x: f64, zero_point: f64, (least, greatest): (f64, f64)) -> i128 {
-    let x = if x.is_nan() { 0.0 } else { x };
     (x.round_ties_even() + zero_point).clamp(least, greatest) as i128
 }
 
@@ -143,6 +142,6 @@ mod tests {
         assert_eq!(range(DType::I32), None);
         assert_eq!(quantized(2.5, 1.0, (0.0, 255.0)), 3);
         assert_eq!(quantized(f64::INFINITY, 1.0, (0.0, 255.0)), 255);
-        assert_eq!(quantized(f64::NAN, 128.0, (0.0, 255.0)), 128);
+        assert_eq!(quantized(f64::NAN, 128.0, (0.0, 255.0)), 0);
     }
 }

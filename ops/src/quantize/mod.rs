@@ -1,6 +1,7 @@
 //! Operators between real numbers and integers (or narrow floats) that stand for them, and products of such integers.
 
 mod centred;
+mod composed;
 pub mod conv_integer;
 pub mod dequantize_linear;
 pub mod dynamic_quantize_linear;

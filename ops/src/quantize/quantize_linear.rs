@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sardonyx_shaders::Capabilities;
 
+use super::composed::Steps;
 use super::granularity::{Granularity, quantized, range, reals, rounded, zero_points};
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
@@ -15,7 +16,9 @@ use crate::ir::numbers;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{Expansion, Operator};
+use crate::pointwise::cast_narrow::is_wide;
+use crate::pointwise::functions::{ADD, CLIP, DIV, ROUND};
 use crate::problem::Problem;
 
 /// `saturate(round(x / scale) + zero point)`.
@@ -87,6 +90,29 @@ impl Operator for QuantizeLinear {
         "QuantizeLinear"
     }
 
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        use DType::*;
+        let (x, scale) = (required(inputs, 0)?, required(inputs, 1)?);
+        let zero_point = optional(inputs, 2);
+        let to = self.output(x.dtype, scale.dtype, zero_point.map(|fact| fact.dtype))?;
+        let precise = scale.dtype == F32 && matches!(self.precision, None | Some(F32));
+        let (Some((least, greatest)), true) = (range(to).filter(|_| is_wide(to)), precise) else {
+            return Ok(Expansion::Stays);
+        };
+        let mut steps = Steps::default();
+        let x = steps.operand(0, x.dtype, F32);
+        let scale = steps.operand(1, scale.dtype, F32);
+        let quotient = steps.call(&DIV, &[x, scale], &[]);
+        let mut y = steps.call(&ROUND, &[quotient], &[]);
+        if let Some(zero_point) = zero_point {
+            let zero_point = steps.operand(2, zero_point.dtype, F32);
+            y = steps.call(&ADD, &[y, zero_point], &[]);
+        }
+        let y = steps.call(&CLIP, &[y], &[least as f32, greatest as f32]);
+        let y = steps.cast(y, to);
+        steps.expand("QuantizeLinear", y, inputs, self.axis, self.block)
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
         let (x, scale) = (required(inputs, 0)?, required(inputs, 1)?);
         let dtype = self.output(x.dtype, scale.dtype, optional(inputs, 2).map(|fact| fact.dtype))?;
@@ -142,6 +168,7 @@ impl Operator for QuantizeLinear {
 
 #[cfg(test)]
 mod tests {
+    use super::super::composed::tests::agrees;
     use super::*;
 
     const PLAIN: QuantizeLinear =
@@ -176,6 +203,17 @@ mod tests {
         let zero_point = Tensor::from_slice(&[3, 2], &[0u8, 1, 1, 0, 2, 3]).unwrap();
         let y = run(&QuantizeLinear { block: 2, ..PLAIN }, &x, &scale, Some(&zero_point));
         assert_eq!(y.to_vec::<u8>().unwrap(), [4, 8, 21, 3, 1, 4, 1, 1, 2, 6, 4, 4]);
+    }
+
+    #[test]
+    fn expressions_agree_with_the_reference() {
+        let x: Vec<f32> = (0..48).map(|i| i as f32 * 13.5 - 300.0).collect();
+        let x = Tensor::from_slice(&[2, 3, 8], &x).unwrap();
+        let scale = Tensor::from_slice(&[3], &[1.5f32, 2.0, 0.25]).unwrap();
+        let zero_point = Tensor::from_slice(&[3], &[0i8, 5, -5]).unwrap();
+        agrees(&PLAIN, &[Some(x.clone()), Some(scale.clone()), Some(zero_point)]);
+        agrees(&QuantizeLinear { to: Some(DType::U16), ..PLAIN }, &[Some(x.clone()), Some(scale), None]);
+        agrees(&PLAIN, &[Some(x), Some(Tensor::scalar(3f32)), Some(Tensor::scalar(128u8))]);
     }
 
     #[test]
