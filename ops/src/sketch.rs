@@ -10,7 +10,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::graph::{Graph, Node, ValueId};
 use crate::ir::numbers::float_tensor;
-use crate::ir::tensor::Tensor;
+use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
 use crate::operator::{Expansion, Operator};
 use crate::{attention, control, conv, matmul, movement, norm, pointwise, reduce};
@@ -209,6 +209,17 @@ impl Sketch {
         let spec =
             NodeSpec { op_type: name, opset: OPSET, inputs: &given, outputs: &[true], attributes: &all };
         self.node((row.build)(&spec)?, inputs)
+    }
+
+    /// The numbers from 0 on, as 64-bit integers of these dimensions.
+    ///
+    /// # Errors
+    /// When there are more than any sequence has.
+    pub fn range(&mut self, dims: &[usize]) -> Result<ValueId, OpError> {
+        const MOST: usize = 1 << 28;
+        let count = element_count(dims).filter(|&count| count <= MOST).ok_or(OpError::Size)?;
+        let all: Vec<i64> = (0i64..).take(count).collect();
+        Ok(self.constant(Tensor::from_vec(dims, all)?))
     }
 
     /// A vector of 64-bit integers.

@@ -135,13 +135,15 @@ impl Attention {
         let sizes = Sizes::new(&sketch.dims(q)?, &sketch.dims(k)?, &sketch.dims(v)?)?;
         let mut masks = Masks::default();
         if let Some(mask) = optional(given, MASK) {
+            let truth = sketch.dtype(mask)? == DType::Bool;
+            let mask = if truth { mask } else { sketch.cast(mask, sketch.dtype(q)?)? };
             let mask = pad(sketch, mask, sizes.keys)?;
             check_mask(&sketch.dims(mask)?, &sizes)?;
             masks.blind = true;
-            if sketch.dtype(mask)? == DType::Bool {
+            if truth {
                 masks.restrict(sketch, mask)?;
             } else {
-                masks.added = Some(sketch.cast(mask, sketch.dtype(q)?)?);
+                masks.added = Some(mask);
             }
         }
         let offset = match optional(given, COUNTS) {
@@ -235,7 +237,7 @@ fn append(past: Option<View<'_>>, own: (Vec<f64>, [usize; 4])) -> Result<(Vec<f6
     }
     let dims = [batch, heads, cached.checked_add(length).ok_or(OpError::Size)?, size];
     let past = floats(&past)?;
-    let (old, new) = (cached * size, length * size);
+    let (old, new) = (cached.saturating_mul(size), length.saturating_mul(size));
     let mut all = Vec::with_capacity(past.len() + values.len());
     if !past.is_empty() || !values.is_empty() {
         for block in 0..batch * heads {
@@ -330,7 +332,7 @@ impl Operator for Attention {
         if query.dims.len() == 3 {
             let [batch, heads, length, size] = sizes.result();
             result = swap(&result, [batch, length, heads, size]);
-            dims = vec![batch, length, heads * size];
+            dims = vec![batch, length, heads.checked_mul(size).ok_or(OpError::Size)?];
         }
         let key_type = view(inputs, 1)?.dtype;
         let value_type = view(inputs, 2)?.dtype;

@@ -13,7 +13,6 @@ use crate::ir::dim::Dim;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::graph::ValueId;
-use crate::ir::numbers::filled;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required};
@@ -144,9 +143,7 @@ impl GroupQueryAttention {
         let positions = match optional(given, POSITIONS) {
             Some(positions) => positions,
             None => {
-                let mut steps = filled(&[length], 0i64)?;
-                (0i64..).zip(&mut steps).for_each(|(n, slot)| *slot = n);
-                let steps = sketch.constant(Tensor::from_vec(&[1, length], steps)?);
+                let steps = sketch.range(&[1, length])?;
                 match starts {
                     Some(starts) => {
                         let starts = sketch.reshape(starts, &[batch, 1])?;
@@ -211,8 +208,12 @@ impl GroupQueryAttention {
                 let got = format!("{:?}", sketch.dims(past)?);
                 return Err(OpError::constraint("cache", format!("{expected:?}"), got));
             }
+            let room = cached.checked_add(length).ok_or(OpError::Size)?;
+            if total > room {
+                return Err(OpError::constraint("total sequence length", format!("at most {room}"), total));
+            }
             whole = total.max(cached);
-            if batch == 1 && cached.checked_add(length) == Some(total) {
+            if batch == 1 && room == total {
                 known = Some(cached);
                 *part = if cached == 0 { *part } else { sketch.concat(2, &[past, *part])? };
                 continue;

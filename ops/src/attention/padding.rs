@@ -4,7 +4,6 @@ use super::scaled::{Masks, Sizes};
 use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::graph::ValueId;
-use crate::ir::numbers::filled;
 use crate::ir::tensor::Tensor;
 use crate::sketch::Sketch;
 
@@ -89,9 +88,7 @@ pub(super) fn mask(
     let mask = sketch.cast(mask, crate::ir::dtype::DType::I64)?;
     let allowed = match *dims {
         [count] if count == batch || Some(count) == batch.checked_mul(2) => {
-            let mut at = filled(&[keys], 0i64)?;
-            (0i64..).zip(&mut at).for_each(|(n, slot)| *slot = n);
-            let at = sketch.constant(Tensor::from_vec(&[keys], at)?);
+            let at = sketch.range(&[keys])?;
             let mut bound = |start: usize, comparison: &str| {
                 let bound = sketch.slice(mask, 0, [start, start + batch], 1)?;
                 let bound = sketch.reshape(bound, &[batch, 1, 1, 1])?;

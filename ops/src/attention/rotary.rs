@@ -119,9 +119,7 @@ impl RotaryEmbedding {
         let at = match optional(given, positions) {
             Some(at) if sketch.dims(at)? == [layout.batch(), layout.length()] => Some(at),
             Some(at) if sketch.dims(at)?.iter().all(|&n| n == 1) => {
-                let mut steps = filled(&[layout.length()], 0i64)?;
-                (0i64..).zip(&mut steps).for_each(|(n, slot)| *slot = n);
-                let steps = sketch.constant(Tensor::from_vec(&[1, layout.length()], steps)?);
+                let steps = sketch.range(&[1, layout.length()])?;
                 let at = sketch.cast(at, DType::I64)?;
                 let first = sketch.reshape(at, &[])?;
                 Some(sketch.call("Add", &[], &[first, steps])?)
@@ -247,6 +245,9 @@ impl Operator for RotaryEmbedding {
             ));
         }
         let layout = self.layout(x.dims, cosines.dims)?;
+        if x.dims.contains(&0) {
+            return Ok(vec![x.to_tensor()]);
+        }
         let half = layout.half;
         let (cosines, sines) = (floats(&cosines)?, floats(&sines)?);
         let most = cosines.len().checked_div(half).unwrap_or(0);

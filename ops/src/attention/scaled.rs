@@ -167,7 +167,7 @@ impl Masks {
         if open {
             return Ok(());
         }
-        let at = positions(sketch, sizes.keys)?;
+        let at = sketch.range(&[sizes.keys])?;
         let ends = [(window.left.is_some(), "GreaterOrEqual"), (window.right.is_some(), "LessOrEqual")];
         for (bounds, (given, comparison)) in bounds.into_iter().zip(ends) {
             if !given {
@@ -193,18 +193,11 @@ impl Masks {
         if sizes.is_empty() {
             return Ok(());
         }
-        let at = positions(sketch, sizes.keys)?;
+        let at = sketch.range(&[sizes.keys])?;
         let allowed = sketch.call("Less", &[], &[at, counts])?;
         self.blind = true;
         self.restrict(sketch, allowed)
     }
-}
-
-/// The position of each key.
-fn positions(sketch: &mut Sketch, keys: usize) -> Result<ValueId, OpError> {
-    let mut all = filled(&[keys], 0i64)?;
-    (0i64..).zip(&mut all).for_each(|(n, slot)| *slot = n);
-    Ok(sketch.constant(Tensor::from_vec(&[keys], all)?))
 }
 
 /// The result in four dimensions, and the scores: as they are, capped, masked, and as probabilities.

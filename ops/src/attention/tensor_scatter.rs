@@ -8,7 +8,6 @@ use crate::ir::attributes::Attribute;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::graph::ValueId;
-use crate::ir::numbers::filled;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
 use crate::movement::assemble::Assembly;
@@ -92,11 +91,9 @@ pub(super) fn write(
     let mut shape = vec![1; dims.len()];
     shape[0] = dims[0];
     let starts = sketch.reshape(starts, &shape)?;
-    let mut positions = filled(&[length], 0i64)?;
-    (0i64..).zip(&mut positions).for_each(|(n, slot)| *slot = n);
     shape[0] = 1;
     shape[axis] = length;
-    let positions = sketch.constant(Tensor::from_vec(&shape, positions)?);
+    let positions = sketch.range(&shape)?;
     let mut from = sketch.call("Sub", &[], &[positions, starts])?;
     let mut integer = |n: usize| -> Result<ValueId, OpError> {
         Ok(sketch.constant(Tensor::scalar(i64::try_from(n).map_err(|_| OpError::Size)?)))
