@@ -82,7 +82,8 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     for name in ["qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"] {
         attributes.float(name)?;
     }
-    let left = attributes.int_or("local_window_size", -1)?;
+    // The window counts the query's own key.
+    let left = attributes.int_or("local_window_size", -1)?.saturating_sub(1);
     let right = attributes.flag("causal", true)?.then_some(0);
     let rotates = attributes.flag("do_rotary", false)?;
     if rotates && !spec.has_input(ANGLES[0]) {

@@ -3,7 +3,6 @@
 mod batch;
 mod batch_training;
 mod cpu;
-mod expansion;
 mod gpu;
 mod group;
 mod layer;
