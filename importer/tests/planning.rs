@@ -16,6 +16,7 @@ use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
 use sardonyx_ops::ir::view::View;
 use sardonyx_ops::pointwise::{self, Pointwise, functions};
+use sardonyx_ops::reduce::CumSum;
 use sardonyx_ops::{DType, Expansion, OpError, Operator, Role, Tensor};
 
 /// Builds graphs in one line per node.
@@ -197,6 +198,23 @@ fn branch() -> Branch {
     let one = double.constant(Tensor::scalar(1.0f32));
     let y = double.node("y", add(), &[sum, one]);
     Branch(Arc::new(same), Arc::new(double.output(&[y])))
+}
+
+#[test]
+fn what_kernels_are_chosen_by_is_asked_for() {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x", DType::F32, &[Dim::Known(3)]);
+    let axis = sketch.input("axis", DType::I64, &[]);
+    let y = sketch.node("y", CumSum { product: false, exclusive: false, reverse: false }, &[x, axis]);
+    let graph = sketch.output(&[y]);
+    let inputs = [floats(&[3], &[1.0, 2.0, 4.0]), Tensor::scalar(0i64)];
+    let run = run(&graph, &inputs, &PlanOptions::default()).unwrap();
+    assert_eq!(run.outputs[0].to_vec::<f32>().unwrap(), [1.0, 3.0, 7.0]);
+    // The sum waits for its axis, which is a constant then; the data is not.
+    assert_eq!(run.stages, 2);
+    let plan = run.plans.last().unwrap();
+    let constant = |index: usize| plan.values[plan.steps[0].inputs[index].unwrap().0].constant.is_some();
+    assert_eq!((constant(0), constant(1)), (false, true));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod batch;
 mod batch_training;
 mod cpu;
+mod expansion;
 mod gpu;
 mod group;
 mod layer;

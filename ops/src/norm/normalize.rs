@@ -1,29 +1,26 @@
 //! The one operator behind the normalisations: lines brought to a common scale, then scaled and shifted.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use sardonyx_shaders::Capabilities;
 
 use super::cpu;
+use super::expansion;
 use super::gpu;
 use super::parameter::{Parameter, Stretch};
 use super::statistic::Statistic;
 use crate::broadcast::Strides;
-use crate::compose::Composition;
 use crate::cpu::{fill_floats, floats as wide, is_float};
 use crate::dispatch::{Binding, Lowering};
 use crate::error::OpError;
 use crate::ir::dim::Dim;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
-use crate::ir::graph::ValueId;
 use crate::ir::numbers::{filled, float_tensor, floats};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::operator::{Cost, CpuKernel, CpuRun, Expansion, Operator, Role};
 use crate::problem::{Operand, Problem};
-use crate::reduce::Kind;
 use crate::reduce::lines::{Lines, axis_index, blocks};
 
 /// Which elements share their statistics.
@@ -109,7 +106,7 @@ impl Normalize {
         }))
     }
 
-    fn marks(&self, rank: usize) -> Result<Vec<bool>, OpError> {
+    pub(super) fn marks(&self, rank: usize) -> Result<Vec<bool>, OpError> {
         let mut marks = vec![false; rank];
         if let Span::Axes(axes) = &self.span {
             for &axis in axes {
@@ -158,34 +155,6 @@ impl Normalize {
         }
         let first = inputs.first().copied().flatten().ok_or(OpError::Internal("an input is missing"))?;
         Ok(inputs.get(1).copied().flatten().unwrap_or(first))
-    }
-
-    /// A normalisation whose statistics are wanted as one without, and reductions.
-    fn expand_statistics(&self, inputs: &[Option<&Fact>], rank: usize) -> Result<Expansion, OpError> {
-        let (Span::From(axis), Statistic::Variance | Statistic::MeanSquare) = (&self.span, self.statistic)
-        else {
-            return Ok(Expansion::Stays);
-        };
-        let axes: Vec<usize> = (axis_index(*axis, rank)?..rank).collect();
-        let mut graph = Composition::default();
-        let given: Vec<_> = inputs.iter().enumerate().filter_map(|(at, fact)| Some((at, (*fact)?))).collect();
-        let all: Vec<ValueId> = given.into_iter().map(|(at, fact)| graph.input(at, fact)).collect();
-        let Some(&x) = all.first() else { return Ok(Expansion::Stays) };
-        let single = Normalize { outputs: vec![Product::Normalized], ..self.clone() };
-        let mut outputs = vec![graph.node(Arc::new(single), &all)];
-        let mut apart = x;
-        if self.statistic.centred() {
-            let mean = graph.reduce(Kind::Mean, x, &axes, true);
-            apart = graph.pointwise("Sub", &[x, mean])?;
-            outputs.push(mean);
-        }
-        let squares = graph.pointwise("Mul", &[apart, apart])?;
-        let square = graph.reduce(Kind::Mean, squares, &axes, true);
-        let epsilon = graph.constant(float_tensor(self.stash, &[], &[f64::from(self.epsilon)])?);
-        let sum = graph.pointwise("Add", &[square, epsilon])?;
-        let root = graph.pointwise("Sqrt", &[sum])?;
-        outputs.push(graph.pointwise("Reciprocal", &[root])?);
-        Ok(graph.finish(&outputs))
     }
 
     /// The statistics' shape: normalised dimensions shrink to 1.
@@ -346,12 +315,7 @@ impl Operator for Normalize {
     }
 
     fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
-        let single = self.outputs == [Product::Normalized];
-        let data = inputs.first().copied().flatten().filter(|_| !single);
-        match (data, data.and_then(Fact::rank)) {
-            (Some(data), Some(rank)) if data.dtype == self.stash => self.expand_statistics(inputs, rank),
-            _ => Ok(Expansion::Stays),
-        }
+        expansion::expand(self, inputs)
     }
 
     fn role(&self) -> Role {
