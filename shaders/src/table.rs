@@ -1,7 +1,9 @@
 //! The table of kernel variants: one row each. A name here is the pipeline's label, the row in a profile and the name of
 //! the benchmark.
 
-use crate::params::{Field, Params, conv, matmul, movement, norm, pointwise, pool, reduce, resize};
+use crate::params::{
+    Field, Params, conv, matmul, movement, norm, pointwise, pool, recurrent, reduce, resize,
+};
 use crate::storage::Storage;
 
 /// What a kernel hands to `emit4`.
@@ -195,6 +197,22 @@ variants! {
         accumulator: Accumulator::F32,
         single: false,
         params: resize::GridSample,
+    }
+    /// LSTM, GRU and RNN.
+    RECURRENT = "recurrent" {
+        inputs: [
+            p: F32,
+            r: FLOATS,
+            bias: FLOATS,
+            lengths: I32,
+            h: FLOATS,
+            c: FLOATS,
+            peepholes: FLOATS,
+        ],
+        knobs: [("WORKGROUP", 256), ("CELL", 3), ("SEQUENCE", 1), ("CLIP", 1), ("GATE", 2), ("NEW", 8), ("OUT", 10)],
+        accumulator: Accumulator::F32,
+        single: true,
+        params: recurrent::Recurrent,
     }
     /// Interpolation along two axes.
     RESIZE = "resize" {

@@ -3,6 +3,7 @@
 mod activation;
 mod cpu;
 mod extents;
+mod gpu;
 mod gru;
 mod lstm;
 mod operator;

@@ -1,11 +1,14 @@
 //! The operator that LSTM, GRU and RNN are: a cell that walks along sequences.
 
+use sardonyx_shaders::Capabilities;
+
 use super::activation::Activation;
 use super::cpu::RecurrentKernel;
 use super::extents::{Extents, input};
 use super::step::{State, Weights};
-use super::{gru, lstm, rnn};
+use super::{gpu, gru, lstm, rnn};
 use crate::build::NodeSpec;
+use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::ir::dim::Dim;
 use crate::ir::dtype::DType;
@@ -278,6 +281,10 @@ impl Operator for Recurrent {
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         RecurrentKernel::prepare(self, problem)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        gpu::lower(self, problem, caps)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {
