@@ -86,9 +86,9 @@ pub(super) fn candidate(
             let outer: usize = indices.dims[..indices.dims.len() - 1].iter().product();
             params.steps = word(kernel, outer)?;
             params.step = params.inner;
-            for j in 0..depth {
-                params.dims[j] = word(kernel, x.dims[j])?;
-                params.strides[j] = word(kernel, strides[j] / inner.max(1))?;
+            for (j, (&extent, &stride)) in x.dims.iter().zip(strides).take(depth).enumerate() {
+                params.dims[j] = word(kernel, extent)?;
+                params.strides[j] = word(kernel, stride / inner.max(1))?;
             }
             true
         }
