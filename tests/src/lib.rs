@@ -168,7 +168,7 @@ pub fn difference(got: &Tensor, want: &Tensor) -> f64 {
 fn misaligned(tensor: &Tensor) -> Tensor {
     let bytes = tensor.bytes();
     let mut moved: Vec<u8> = Vec::with_capacity(bytes.len() + 2);
-    let odd = moved.as_ptr().addr() % 2 == 0;
+    let odd = moved.as_ptr().addr().is_multiple_of(2);
     moved.resize(usize::from(odd), 0);
     moved.extend_from_slice(bytes);
     let moved = bytes::Bytes::from(moved).slice(usize::from(odd)..);

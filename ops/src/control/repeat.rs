@@ -145,7 +145,8 @@ impl Operator for Loop {
         let mut state = tensors(given)?;
         let captures = state.split_off(self.states.min(state.len()));
         let mut yielded: Vec<Vec<Tensor>> = vec![Vec::new(); self.body.outputs.len() - 1 - self.states];
-        if !(condition && limit > 0) && !yielded.is_empty() {
+        let runs = condition && limit > 0;
+        if !runs && !yielded.is_empty() {
             // The body says in which type and shape it would have yielded something.
             let outputs = self.once(0, &state, &captures)?;
             state

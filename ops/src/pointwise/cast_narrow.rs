@@ -72,12 +72,12 @@ impl Operator for CastNarrow {
                 let wide = numbers::integer_tensor(DType::I64, x.dims, &narrow::integers(x)?)?;
                 return cast(to).reference(&[Some(wide.view())], 1);
             }
-            (from, _) if from.is_float() => self.from_floats(x.dims, &numbers::floats(x)?)?,
+            (from, _) if from.is_float() => self.tensor_of(x.dims, &numbers::floats(x)?)?,
             _ => {
                 let values = numbers::integers(x)?;
                 if self.to.is_float() {
                     let values: Vec<f64> = values.into_iter().map(|value| value as f64).collect();
-                    self.from_floats(x.dims, &values)?
+                    self.tensor_of(x.dims, &values)?
                 } else {
                     numbers::integer_tensor(self.to, x.dims, &values)?
                 }
@@ -94,7 +94,7 @@ impl Operator for CastNarrow {
 
 impl CastNarrow {
     /// A tensor of a narrow type. Integers are cut off towards zero and keep their lowest bits.
-    fn from_floats(&self, dims: &[usize], values: &[f64]) -> Result<Tensor, OpError> {
+    fn tensor_of(&self, dims: &[usize], values: &[f64]) -> Result<Tensor, OpError> {
         if self.to.is_float() {
             return narrow::float_tensor(self.to, dims, values, self.narrowing);
         }
@@ -117,7 +117,7 @@ impl CastNarrow {
             DType::F16 => Tensor::from_vec(x.dims, read!(|text| Ok(f16::from_f64(float::<f64>(text)?))))?,
             DType::BF16 => Tensor::from_vec(x.dims, read!(|text| Ok(bf16::from_f64(float::<f64>(text)?))))?,
             to if to.is_float() && is_wide(to) => Tensor::from_vec(x.dims, read!(|text| float::<f64>(text)))?,
-            to if to.is_float() => self.from_floats(x.dims, &read!(|text| float::<f64>(text)))?,
+            to if to.is_float() => self.tensor_of(x.dims, &read!(|text| float::<f64>(text)))?,
             to => numbers::integer_tensor(to, x.dims, &read!(|text| integer(text)))?,
         })
     }
