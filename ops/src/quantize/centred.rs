@@ -86,8 +86,17 @@ impl Scale {
         Ok(Scale { values: numbers::floats(view)?, strides })
     }
 
+    /// The scale times a factor.
+    pub fn times(mut self, factor: f32) -> Scale {
+        self.values.iter_mut().for_each(|value| *value *= f64::from(factor));
+        self
+    }
+
     /// The scale for flat output element `i`.
-    fn at(&self, i: usize) -> Result<f32, OpError> {
+    ///
+    /// # Errors
+    /// When there are fewer scales than the dimensions say.
+    pub fn at(&self, i: usize) -> Result<f32, OpError> {
         let value = self.values.get(self.strides.offset(i));
         value.map(|&x| x as f32).ok_or(OpError::Internal("fewer scales than the dimensions say"))
     }
