@@ -173,7 +173,7 @@ fn check_says_what_runs_where() {
     let both = ["check", "relu.onnx", "odd.onnx", "--device", "cpu", "--matrix", "m.md"];
     let ended = sardonyx(&scratch, &both);
     assert_eq!(ended.code, 1, "{}", ended.err);
-    assert!(ended.out.contains("there is no operator \"NoSuchOperator\""), "{}", ended.out);
+    assert!(ended.out.contains("there is no operator"), "{}", ended.out);
     let matrix = std::fs::read_to_string(scratch.0.join("m.md")).unwrap();
     assert!(matrix.contains("| relu.onnx | 1/1 |\n| odd.onnx | no: NoSuchOperator |"), "{matrix}");
 }
