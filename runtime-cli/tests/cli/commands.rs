@@ -170,12 +170,16 @@ fn check_says_what_runs_where() {
         (&cell["device"], &cell["on_device"], &cell["operators"]),
         (&"cpu".into(), &1.into(), &1.into())
     );
-    let both = ["check", "relu.onnx", "odd.onnx", "--device", "cpu", "--matrix", "m.md"];
+    scratch.write("text.onnx", b"this is no model at all");
+    let both = ["check", "relu.onnx", "odd.onnx", "text.onnx", "--device", "cpu", "--matrix", "m.md"];
     let ended = sardonyx(&scratch, &both);
     assert_eq!(ended.code, 1, "{}", ended.err);
     assert!(ended.out.contains("there is no operator"), "{}", ended.out);
     let matrix = std::fs::read_to_string(scratch.0.join("m.md")).unwrap();
-    assert!(matrix.contains("| relu.onnx | 1/1 |\n| odd.onnx | no: NoSuchOperator |"), "{matrix}");
+    assert!(
+        matrix.contains("| relu.onnx | 1/1 |\n| odd.onnx | no: NoSuchOperator |\n| text.onnx | no: "),
+        "{matrix}"
+    );
 }
 
 #[test]

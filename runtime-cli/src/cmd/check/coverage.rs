@@ -38,7 +38,7 @@ pub struct Cell {
 /// Checks a model on each device.
 ///
 /// # Errors
-/// When the file cannot be read or is no sound model.
+/// When the file cannot be read, or a size is given for what the model does not have.
 pub fn check(
     path: &Path,
     devices: &[Device],
@@ -48,7 +48,7 @@ pub fn check(
 ) -> Result<Vec<Cell>, Failure> {
     let model = match sardonyx::Model::open(path) {
         Ok(model) => model,
-        Err(Error::Model(error)) if matches!(*error, ImportError::Unsupported { .. }) => {
+        Err(Error::Model(error)) if !matches!(*error, ImportError::Io { .. }) => {
             return Ok(devices.iter().map(|_| refused(path, &error)).collect());
         }
         Err(error) => return Err(bind::failure(&error, path)),
@@ -71,9 +71,7 @@ pub fn check(
         }
         match builder.check(&opened.model) {
             Ok(coverage) => Ok(Cell::new(&coverage)),
-            Err(Error::Model(error)) if matches!(*error, ImportError::Unsupported { .. }) => {
-                Ok(refused(path, &error))
-            }
+            Err(Error::Model(error)) => Ok(refused(path, &error)),
             Err(error) => Err(opened.failure(&error)),
         }
     };
@@ -93,7 +91,7 @@ fn refused(path: &Path, error: &ImportError) -> Cell {
     let mut unsupported = Vec::new();
     for error in &errors {
         let (operator, node, reason) = match error {
-            ImportError::Unsupported { at, detail, .. } => {
+            ImportError::Unsupported { at, detail, .. } | ImportError::Invalid { at, detail, .. } => {
                 let node = at.node.as_deref().unwrap_or_default();
                 (at.op.to_string(), node.to_owned(), detail.to_string())
             }
@@ -142,7 +140,12 @@ impl Cell {
     pub fn short(&self) -> String {
         match (self.is_refused(), self.waiting) {
             (true, _) => {
-                let names: Vec<&str> = self.unsupported.iter().map(|group| &*group.operator).collect();
+                // What is wrong with the model as a whole concerns no operator.
+                let named = |group: &Group| match group.operator.is_empty() {
+                    true => group.reason.clone(),
+                    false => group.operator.clone(),
+                };
+                let names: Vec<String> = self.unsupported.iter().map(named).collect();
                 format!("no: {}", format::name(&names.join(", "), 60))
             }
             (false, 0) => format!("{}/{}", self.on_device, self.operators),
