@@ -165,7 +165,7 @@ pub fn difference(got: &Tensor, want: &Tensor) -> f64 {
 }
 
 /// The same tensor at an odd address, as constants lie in mapped files.
-fn misaligned(tensor: &Tensor) -> Tensor {
+pub fn misaligned(tensor: &Tensor) -> Tensor {
     let bytes = tensor.bytes();
     let mut moved: Vec<u8> = Vec::with_capacity(bytes.len() + 2);
     let odd = moved.as_ptr().addr().is_multiple_of(2);

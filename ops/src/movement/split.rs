@@ -118,6 +118,17 @@ impl Split {
         }
         Ok(all)
     }
+
+    /// The copies that make the parts that are wanted.
+    fn wanted_maps(&self, dims: &[usize], integers: &Integers<'_>) -> Result<Vec<Strided>, OpError> {
+        let all = self.maps(dims, self.wanted.len(), integers)?;
+        Ok(all
+            .into_iter()
+            .zip(&self.wanted)
+            .filter(|(_, wanted)| **wanted)
+            .map(|((_, map), _)| map)
+            .collect())
+    }
 }
 
 impl Operator for Split {
@@ -171,10 +182,9 @@ impl Operator for Split {
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
-        let (op, outputs) = (self.clone(), problem.outputs.len());
+        let op = self.clone();
         Ok(CopyKernel::prepare(problem, move |inputs| {
-            let maps = op.maps(view(inputs, 0)?.dims, outputs, &*sizes::of_run(inputs))?;
-            Ok(maps.into_iter().map(|(_, map)| map).collect())
+            op.wanted_maps(view(inputs, 0)?.dims, &*sizes::of_run(inputs))
         }))
     }
 
@@ -189,21 +199,12 @@ impl Split {
         let refuse = |reason: String| Refusal { kernel, reason };
         let x = problem.input(0).ok_or_else(|| refuse("an input is missing".to_owned()))?;
         let storage = problem.stored(kernel, Some(x))?;
-        let maps = self
-            .maps(x.dims, problem.outputs.len(), &*sizes::of_problem(problem))
-            .map_err(|error| refuse(error.to_string()))?;
+        let maps = self.wanted_maps(x.dims, &*sizes::of_problem(problem));
+        let maps = maps.map_err(|error| refuse(error.to_string()))?;
         let mut candidate = Candidate::default();
-        for (index, (_, map)) in maps.iter().enumerate() {
-            let wanted = self.wanted.get(index).copied().unwrap_or(true);
-            if wanted && !map.is_empty() {
-                let read = (Binding::Input(0), storage);
-                candidate.dispatches.push(map.dispatch(
-                    read,
-                    Binding::Output(index),
-                    plain(storage),
-                    caps,
-                )?);
-            }
+        for (index, map) in maps.iter().enumerate().filter(|(_, map)| !map.is_empty()) {
+            let read = (Binding::Input(0), storage);
+            candidate.dispatches.push(map.dispatch(read, Binding::Output(index), plain(storage), caps)?);
         }
         Ok(candidate)
     }

@@ -119,10 +119,12 @@ impl Normalize {
     /// For each element the line that it belongs to, and the number of lines.
     fn places(&self, dims: &[usize]) -> Result<(Vec<usize>, usize), OpError> {
         let mut places = filled(dims, 0usize)?;
+        let lines = self.lines(dims)?;
         if places.is_empty() {
-            return Ok((places, 0));
+            // Lines of nothing have statistics too.
+            return Ok((places, lines.map_or(0, |lines| lines.count())));
         }
-        if let Some(Lines { len, inner, outer }) = self.lines(dims)? {
+        if let Some(Lines { len, inner, outer }) = lines {
             for (i, place) in places.iter_mut().enumerate() {
                 *place = i / (len * inner) * inner + i % inner;
             }
