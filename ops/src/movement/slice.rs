@@ -161,8 +161,7 @@ fn named(dim: &Dim, start: i64, end: &End, step: i64) -> Option<Dim> {
     let length = match (start, end) {
         (0.., end) if end >= far => dim.offset(-start).ok()?,
         (0.., ..0) => dim.offset(end.checked_sub(start)?).ok()?,
-        (..0, end) if end >= far => Dim::Known(usize::try_from(-start).ok()?),
-        (..0, ..0) => Dim::Known(usize::try_from((end - start).max(0)).ok()?),
+        // Counted from the end, there are as many elements as asked for only if the dimension is long enough.
         _ => return None,
     };
     length.div_ceil(usize::try_from(step).ok()?).ok()
@@ -339,5 +338,9 @@ mod tests {
         let y = Slice { attributes: Some(bounds) }.infer(&[Some(&x)], 1).unwrap();
         let shape: Vec<String> = y[0].shape.as_ref().unwrap().iter().map(Dim::to_string).collect();
         assert_eq!(shape, ["floor((n)/2)", "h-2"]);
+        // Of one element there are no last three.
+        let bounds = Bounds { starts: vec![-3], ends: vec![i64::MAX], axes: None, steps: None };
+        let y = Slice { attributes: Some(bounds) }.infer(&[Some(&x)], 1).unwrap();
+        assert_eq!(y[0].shape.as_ref().unwrap()[0].known(), None);
     }
 }

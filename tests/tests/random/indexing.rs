@@ -172,7 +172,7 @@ fn unique(draw: &mut Draw, node: Node) -> Node {
     let sorted = draw.flag();
     let node = node.flag("sorted", sorted).input(draw, x);
     let node = if draw.flag() { node.int("axis", axis) } else { node };
-    if draw.flag() { node.outputs(&[true; 4]) } else { node }
+    if draw.flag() { node.some_outputs(draw, 4, 1) } else { node }
 }
 
 fn top_k(draw: &mut Draw, node: Node) -> Node {

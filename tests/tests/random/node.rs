@@ -126,6 +126,15 @@ impl Node {
         self
     }
 
+    /// This many outputs, of which those after the first `needed` are wanted more often than not.
+    pub fn some_outputs(self, draw: &mut Draw, count: usize, needed: usize) -> Node {
+        let mut wanted: Vec<bool> = (0..count).map(|index| index < needed || !draw.one_in(3)).collect();
+        if !wanted.contains(&true) {
+            wanted[0] = true;
+        }
+        self.outputs(&wanted)
+    }
+
     /// Other tolerances; the reason belongs beside the call.
     pub fn tolerance(mut self, f32: f64, f16: f64) -> Node {
         self.tolerance = Tolerance { f32, f16, bf16: TOLERANCE.bf16.max(2.0 * f16), ..self.tolerance };

@@ -91,7 +91,7 @@ fn layer(draw: &mut Draw, node: Node) -> Node {
     let full = node.name == "LayerNormalization";
     let node = node.float("epsilon", 1e-2).input(draw, x).setting(draw, scale).tolerance(2e-5, 1e-2);
     let node = if full && draw.flag() { node.setting(draw, bias) } else { node };
-    if full && draw.one_in(4) { node.outputs(&[true; 3]) } else { node }
+    if full && draw.one_in(3) { node.some_outputs(draw, 3, 1) } else { node }
 }
 
 fn simplified(draw: &mut Draw, node: Node) -> Node {
@@ -121,7 +121,7 @@ fn skip(draw: &mut Draw, node: Node) -> Node {
         (false, true, true) => node.setting(draw, beta).setting(draw, bias),
         (false, false, true) => node.optional(draw, None).setting(draw, bias),
     };
-    let node = if draw.one_in(3) { node.outputs(&[true, false, false, true]) } else { node };
+    let node = if draw.one_in(3) { node.some_outputs(draw, 4, 1) } else { node };
     node.tolerance(2e-5, 1e-2)
 }
 
