@@ -86,7 +86,7 @@ fn det(draw: &mut Draw, node: Node) -> Node {
     let batch: Vec<usize> = draw.dims(0, 2).into_iter().map(|dim| dim.min(9)).collect();
     let dims = [batch, vec![n, n]].concat();
     let mut all = sardonyx_tests::numbers(&draw.floats_within(DType::F32, &dims, -0.25, 0.25));
-    (0..all.len()).filter(|i| i % (n * n) % (n + 1) == 0).for_each(|i| all[i] += 1.5);
+    (0..all.len()).filter(|i| (i % (n * n)).is_multiple_of(n + 1)).for_each(|i| all[i] += 1.5);
     node.input(draw, crate::node::tensor(dtype, &dims, &all)).tolerance(1e-5, 8e-3)
 }
 

@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// Not with f32 tensors held as f16: their rounding is not what is tested here.
-    pub fn as_modelled(mut self) -> Node {
+    pub fn unhalved(mut self) -> Node {
         self.half = false;
         self
     }

@@ -8,7 +8,7 @@ use crate::node::{Draw, FLOATS, Node};
 pub const GENERATORS: &[Generator] = &[
     onnx("BatchNormalization", batch),
     onnx("GroupNormalization", group),
-    onnx("Hardmax", |draw, node| soft(draw, node).as_modelled()),
+    onnx("Hardmax", |draw, node| soft(draw, node).unhalved()),
     onnx("InstanceNormalization", instance),
     onnx("LayerNormalization", layer),
     onnx("LogSoftmax", soft),
@@ -37,7 +37,7 @@ fn soft(draw: &mut Draw, node: Node) -> Node {
 /// Data whose lines have a spread: what is left of one without is rounding.
 fn spread(draw: &mut Draw, dtype: DType, dims: &[usize]) -> Tensor {
     let noise = sardonyx_tests::numbers(&draw.data(DType::F32, dims));
-    let wave = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+    let wave = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
     let all: Vec<f64> = noise.iter().enumerate().map(|(i, x)| x / 4.0 + wave(i)).collect();
     crate::node::tensor(dtype, dims, &all)
 }

@@ -105,7 +105,7 @@ fn dequantize(draw: &mut Draw, node: Node) -> Node {
 fn dynamic(draw: &mut Draw, node: Node) -> Node {
     let dims = draw.dims(1, 4);
     let x = draw.data(DType::F32, &dims);
-    node.input(draw, x).outputs(&[true; 3]).off_by_one().as_modelled()
+    node.input(draw, x).outputs(&[true; 3]).off_by_one().unhalved()
 }
 
 /// Two matrices of bytes with leading dimensions.
@@ -150,7 +150,7 @@ fn matmul_to_float(draw: &mut Draw, node: Node) -> Node {
     let bias = draw.flag().then(|| draw.data(DType::F32, &[n]));
     let (scale_a, scale_b) = (scale(draw, DType::F32, &[]), scale(draw, DType::F32, &[]));
     let node = node.input(draw, a).setting(draw, b).setting(draw, scale_a).setting(draw, scale_b);
-    let node = node.setting(draw, zero_a).setting(draw, zero_b).as_modelled();
+    let node = node.setting(draw, zero_a).setting(draw, zero_b).unhalved();
     if bias.is_some() { node.optional(draw, bias) } else { node }
 }
 
@@ -161,7 +161,7 @@ fn dynamic_matmul(draw: &mut Draw, node: Node) -> Node {
     let (scales, zero) = (scale(draw, DType::F32, &[]), zero_point(draw, dtype, &[]));
     let node = node.input(draw, x).setting(draw, b).setting(draw, scales).setting(draw, zero);
     // One step of the input's scale, where a rounding tips over.
-    node.tolerance(2e-2, 2e-2).sums().as_modelled()
+    node.tolerance(2e-2, 2e-2).sums().unhalved()
 }
 
 fn matmul_bits(draw: &mut Draw, node: Node) -> Node {
@@ -191,7 +191,7 @@ fn qgemm(draw: &mut Draw, node: Node) -> Node {
     let node = parameters(draw, node, first, &[]).setting(draw, b);
     let node = parameters(draw, node, second, &[]).optional(draw, c);
     if !quantized {
-        return node.as_modelled();
+        return node.unhalved();
     }
     let node = node.setting(draw, tensor(DType::F32, &[], &[64.0]));
     let zero = zero_point(draw, first, &[]);

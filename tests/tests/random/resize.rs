@@ -102,7 +102,7 @@ fn grid_sample(draw: &mut Draw, node: Node) -> Node {
     let (padding, corners) = (draw.pick(&["zeros", "border", "reflection"]), draw.flag());
     let node = node.text("mode", mode).text("padding_mode", padding).flag("align_corners", corners);
     // Weights come from differences of coordinates of up to ten.
-    node.input(draw, x).input(draw, grid).tolerance(1e-4, 2e-2).sums().as_modelled()
+    node.input(draw, x).input(draw, grid).tolerance(1e-4, 2e-2).sums().unhalved()
 }
 
 fn affine_grid(draw: &mut Draw, node: Node) -> Node {
@@ -172,6 +172,5 @@ fn stft(draw: &mut Draw, node: Node) -> Node {
     let window = draw.flag().then(|| draw.data(dtype, &[frame as usize]));
     let node = node.flag("onesided", onesided).input(draw, x).setting(draw, step);
     let frame = tensor(DType::I64, &[], &[frame as f64]);
-    let node = node.optional(draw, window).setting(draw, frame).tolerance(3e-5, 1e-2).sums();
-    node
+    node.optional(draw, window).setting(draw, frame).tolerance(3e-5, 1e-2).sums()
 }

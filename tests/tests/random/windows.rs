@@ -217,7 +217,7 @@ fn roi_align(draw: &mut Draw, node: Node) -> Node {
     let node = node.float("spatial_scale", 0.5).input(draw, x);
     let node = node.input(draw, tensor(dtype, &[count, 4], &all)).input(draw, batches);
     // Where a sample falls beside a pixel depends on the last digit of a coordinate.
-    node.tolerance(1e-4, 1e-2).sums().as_modelled()
+    node.tolerance(1e-4, 1e-2).sums().unhalved()
 }
 
 fn max_roi_pool(draw: &mut Draw, node: Node) -> Node {
