@@ -121,7 +121,6 @@ impl Normalize {
         let mut places = filled(dims, 0usize)?;
         let lines = self.lines(dims)?;
         if places.is_empty() {
-            // Lines of nothing have statistics too.
             return Ok((places, lines.map_or(0, |lines| lines.count())));
         }
         if let Some(Lines { len, inner, outer }) = lines {
@@ -174,7 +173,9 @@ impl Normalize {
     ) -> Result<(Vec<f64>, Vec<f64>), OpError> {
         let (places, lines) = self.places(dims)?;
         let len = values.len().checked_div(lines).unwrap_or(0);
-        let mut means = filled(&[lines], 0.0)?;
+        // The mean of nothing is no number.
+        let none = len == 0 && self.statistic.centred();
+        let mut means = filled(&[lines], if none { f64::NAN } else { 0.0 })?;
         if self.statistic.centred() {
             for (&place, &x) in places.iter().zip(&*values) {
                 means[place] += x / len as f64;

@@ -52,7 +52,7 @@ pub enum Ran {
 fn counts() -> (usize, usize) {
     match std::env::var("SARDONYX_SOAK").ok().and_then(|text| text.parse().ok()) {
         Some(cases) => (cases, cases / 8),
-        None => (40, 2),
+        None => (40, 3),
     }
 }
 

@@ -11,6 +11,7 @@ mod driver;
 mod graphs;
 mod indexing;
 mod matmul;
+mod motifs;
 mod movement;
 mod node;
 mod norm;
