@@ -9,9 +9,9 @@ use sardonyx_ops::plan::Plan;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::placement::Placement;
+use crate::profile::Recorder;
 use crate::program::{self, Context, Program, Settings};
 use crate::session::{Fallback, Precision};
-use crate::values::Times;
 
 /// A program with the memory of its runs. Runs at the same time each take a context; a context is made when none is
 /// free and kept afterwards.
@@ -43,14 +43,14 @@ impl Bound {
         &self,
         inputs: &[Tensor],
         check: &(dyn Fn() -> Result<()> + Sync),
-        times: &mut Times,
+        recorder: &mut Recorder<'_>,
     ) -> Result<Vec<Tensor>> {
         let free = self.contexts.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut context = match free {
             Some(context) => context,
             None => self.program.context(&self.device)?,
         };
-        let result = self.program.run(&mut context, &self.device, inputs, check, times);
+        let result = self.program.run(&mut context, &self.device, inputs, check, recorder);
         // A failed run may leave a buffer mapped or a slot taken; its context is not used again.
         if result.is_ok() {
             self.contexts.lock().unwrap_or_else(PoisonError::into_inner).push(context);
@@ -70,7 +70,7 @@ impl PlanSession {
     /// # Errors
     /// When a step has no place, or the device refuses.
     pub fn new(plan: Plan, device: &Device, fallback: Fallback, precision: Precision) -> Result<PlanSession> {
-        let settings = Settings { fallback, precision, memory_budget: None };
+        let settings = Settings { fallback, precision, memory_budget: None, taps: false };
         Ok(PlanSession { bound: Bound::new(plan, device, settings)? })
     }
 
@@ -94,7 +94,7 @@ impl PlanSession {
                 });
             }
         }
-        self.bound.run(&aligned, &|| Ok(()), &mut Times::default())
+        self.bound.run(&aligned, &|| Ok(()), &mut Recorder::default())
     }
 
     /// Fills the memory of runs with bytes that are NaN as floats and absurd as integers, so that a kernel that leaves

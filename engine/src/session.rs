@@ -17,10 +17,12 @@ use crate::device::{Device, Select};
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
 use crate::model::Model;
+use crate::observer::{Event, Observed, Observer};
 use crate::placement::Placement;
+use crate::profile::Recorder;
 use crate::program::Settings;
 use crate::stages::{self, Maker, Stage, Stages};
-use crate::values::{Inputs, Outputs, Times};
+use crate::values::{Inputs, Outputs};
 
 /// What happens to operators that have no kernel on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,6 +54,8 @@ pub struct SessionBuilder {
     precision: Precision,
     threads: Option<usize>,
     memory_budget: Option<u64>,
+    taps: bool,
+    observer: Observed,
     dims: BTreeMap<String, usize>,
     shapes: BTreeMap<String, Vec<usize>>,
     pub(crate) options: PlanOptions,
@@ -100,6 +104,18 @@ impl SessionBuilder {
         self
     }
 
+    /// Who is told what happens in the session.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Observed(Some(observer));
+        self
+    }
+
+    /// Keeps the results of all steps, for [`Session::run_tapped`]. The plan is the same; its memory is not reused.
+    pub fn taps(mut self) -> Self {
+        self.taps = true;
+        self
+    }
+
     /// Leaves out a pass of the planner, to find out which one is at fault.
     pub fn disable_pass(mut self, name: &str) -> Self {
         self.options.disabled_passes.push(name.to_owned());
@@ -128,6 +144,7 @@ impl SessionBuilder {
             device,
             settings,
             options: self.options,
+            observer: self.observer,
             pool,
             facts,
             stages: Stages::default(),
@@ -148,7 +165,12 @@ impl SessionBuilder {
 
     /// What a program depends on.
     pub(crate) fn settings(&self) -> Settings {
-        Settings { fallback: self.fallback, precision: self.precision, memory_budget: self.memory_budget }
+        Settings {
+            fallback: self.fallback,
+            precision: self.precision,
+            memory_budget: self.memory_budget,
+            taps: self.taps,
+        }
     }
 
     /// What the model declares about its inputs, with the sizes given filled in.
@@ -206,6 +228,7 @@ pub struct Session {
     device: Device,
     settings: Settings,
     options: PlanOptions,
+    observer: Observed,
     pool: rayon::ThreadPool,
     facts: Vec<Fact>,
     stages: Stages,
@@ -255,8 +278,35 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; [`Error::Deadline`] and [`Error::Cancelled`].
     pub fn run_with<'a>(&self, inputs: impl Into<Inputs<'a>>, options: &RunOptions) -> Result<Outputs> {
+        self.run_recorded(inputs.into(), options, &mut Recorder::default())
+    }
+
+    /// Runs the model with a recorder.
+    pub(crate) fn run_recorded(
+        &self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Outputs> {
+        let device: &str = &self.device.info().id;
+        let done = self.perform(inputs, options, recorder);
+        let (tensors, met) =
+            done.inspect_err(|error| self.observer.tell(|| Event::Failed { device, error }))?;
+        self.observer.tell(|| Event::Ran { device, times: recorder.times });
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
+        Ok(Outputs { names: Arc::clone(&self.names), tensors, times: recorder.times })
+    }
+
+    /// Runs the model; gives its outputs and the stages met.
+    pub(crate) fn perform(
+        &self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<(Vec<Tensor>, Vec<Arc<Stage>>)> {
         let start = Instant::now();
-        let inputs = self.ordered(inputs.into())?;
+        recorder.begin(start);
+        let inputs = self.ordered(inputs)?;
         let check = || {
             if options.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(Error::Cancelled);
@@ -268,20 +318,24 @@ impl Session {
         };
         let facts: Vec<Fact> =
             inputs.iter().map(|tensor| Fact::known(tensor.dtype(), tensor.dims())).collect();
-        let mut times = Times::default();
         let maker = self.maker();
-        let (tensors, met) = unwound(|| {
+        let done = unwound(|| {
             let first = self.stages.get(&self.graph, &facts, &maker)?;
-            times.prepare = start.elapsed();
-            stages::run(first, inputs, &maker, &check, &mut times)
+            recorder.times.prepare = start.elapsed();
+            stages::run(first, inputs, &maker, &check, recorder)
         })?;
-        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
-        times.total = start.elapsed();
-        Ok(Outputs { names: Arc::clone(&self.names), tensors, times })
+        recorder.times.total = start.elapsed();
+        Ok(done)
     }
 
     fn maker(&self) -> Maker<'_> {
-        Maker { device: &self.device, settings: self.settings, options: &self.options, pool: &self.pool }
+        Maker {
+            device: &self.device,
+            settings: self.settings,
+            options: &self.options,
+            pool: &self.pool,
+            observer: &self.observer,
+        }
     }
 
     /// Plans and compiles the first stage when the sizes of all inputs are known.

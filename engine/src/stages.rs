@@ -12,10 +12,11 @@ use crate::bound::Bound;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
+use crate::observer::{Event, Observed};
 use crate::placement::{Place, PlacedStep, Placement};
+use crate::profile::{HostStage, ProfiledStep, Recorder};
 use crate::program::Settings;
 use crate::session::Fallback;
-use crate::values::Times;
 
 /// Sizes for which programs are kept; the one unused longest goes first.
 const KEPT: usize = 8;
@@ -49,6 +50,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) settings: Settings,
     pub(crate) options: &'a PlanOptions,
     pub(crate) pool: &'a rayon::ThreadPool,
+    pub(crate) observer: &'a Observed,
 }
 
 impl Stages {
@@ -67,7 +69,9 @@ impl Stages {
                 return Ok(stage);
             }
         }
+        let start = std::time::Instant::now();
         let stage = Arc::new(make(graph, facts, maker)?);
+        stage.tell(maker, start.elapsed());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.remove(0);
@@ -112,21 +116,27 @@ pub(crate) fn run(
     inputs: Vec<Tensor>,
     maker: &Maker<'_>,
     check: &(dyn Fn() -> Result<()> + Sync),
-    times: &mut Times,
+    recorder: &mut Recorder<'_>,
 ) -> Result<(Vec<Tensor>, Vec<Arc<Stage>>)> {
     let (mut stage, mut inputs, mut met) = (first, inputs, Vec::new());
     loop {
         check()?;
-        let outputs = match &stage.work {
+        let mut outputs = match &stage.work {
             // Steps on the CPU use the pool's threads; a run without them stays on the caller's.
             Ready::Compiled(bound) if bound.uses_cpu() => {
-                maker.pool.install(|| bound.run(&inputs, check, times))?
+                maker.pool.install(|| bound.run(&inputs, check, recorder))?
             }
-            Ready::Compiled(bound) => bound.run(&inputs, check, times)?,
+            Ready::Compiled(bound) => bound.run(&inputs, check, recorder)?,
             Ready::Evaluate { node, inputs: wanted, .. } => {
-                maker.pool.install(|| evaluate(node, wanted, &inputs, times))?
+                maker.pool.install(|| evaluate(node, wanted, &inputs, recorder))?
             }
         };
+        if let Ready::Compiled(bound) = &stage.work
+            && maker.settings.taps
+        {
+            recorder.taps.extend(bound.program().taps(outputs.split_off(bound.program().wanted)));
+        }
+        recorder.next_part();
         met.push(Arc::clone(&stage));
         let Some((rest, stages)) = &stage.rest else { return Ok((outputs, met)) };
         let missing = || Error::Internal("a stage does not give what the next one takes".to_owned());
@@ -154,9 +164,10 @@ fn evaluate(
     node: &Node,
     wanted: &[Option<HostInput>],
     inputs: &[Tensor],
-    times: &mut Times,
+    recorder: &mut Recorder<'_>,
 ) -> Result<Vec<Tensor>> {
     let start = std::time::Instant::now();
+    let begun = recorder.step_begins();
     let tensors: Vec<Option<Tensor>> = wanted
         .iter()
         .map(|input| match input {
@@ -174,11 +185,53 @@ fn evaluate(
         op: node.op.name(),
         source,
     })?;
-    times.host += start.elapsed();
+    recorder.step_ends(0, begun);
+    recorder.stage(HostStage::Steps, start);
     Ok(outputs)
 }
 
 impl Stage {
+    /// Tells that this stage was planned, and what of it falls back.
+    fn tell(&self, maker: &Maker<'_>, took: std::time::Duration) {
+        if maker.observer.0.is_none() {
+            return;
+        }
+        let (mut placement, mut memory) = (Placement::default(), MemoryPlan::default());
+        self.report(&mut placement, &mut memory, maker.device.gpu().is_some());
+        let device: &str = &maker.device.info().id;
+        let (on_device, operators) = placement.on_device();
+        let dispatches = placement.dispatches;
+        maker.observer.tell(|| Event::Planned { device, on_device, operators, dispatches, took });
+        for step in placement.fallbacks() {
+            maker.observer.tell(|| Event::Fallback { device, step });
+        }
+    }
+
+    /// The number of steps that a profile knows of this stage.
+    pub(crate) fn step_count(&self) -> usize {
+        match &self.work {
+            Ready::Compiled(bound) => bound.program().details.len(),
+            Ready::Evaluate { .. } => 1,
+        }
+    }
+
+    /// What a profile says of this stage's steps.
+    pub(crate) fn steps(&self) -> Vec<ProfiledStep> {
+        match &self.work {
+            Ready::Compiled(bound) => bound.program().profiled_steps(),
+            Ready::Evaluate { node, .. } => vec![ProfiledStep {
+                op: node.op.name(),
+                nodes: vec![Arc::clone(&node.name)],
+                kernels: vec!["reference"],
+                on_device: false,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                flops: 0,
+                bytes: 0,
+            }],
+        }
+    }
+
     /// Adds this stage's steps to a placement.
     pub(crate) fn report(&self, all: &mut Placement, memory: &mut MemoryPlan, gpu: bool) {
         all.gpu = gpu;

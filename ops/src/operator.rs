@@ -136,6 +136,13 @@ pub trait CpuKernel: Send + Sync {
     /// When the contents of an input break a rule.
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError>;
 
+    /// What it is called where times are reported: the name of its type, unless it has a better one.
+    fn name(&self) -> &'static str {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
     /// Bytes of scratch memory wanted.
     fn scratch(&self) -> usize {
         0

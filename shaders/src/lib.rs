@@ -10,6 +10,7 @@ pub mod expression;
 mod kernel;
 pub mod library;
 pub mod params;
+pub mod roof;
 pub mod storage;
 pub mod table;
 

@@ -160,3 +160,13 @@ fn every_file_has_a_row() {
         }
     }
 }
+
+#[test]
+fn the_kernels_that_measure_devices_are_valid() {
+    for (label, source) in
+        [("copy", sardonyx_shaders::roof::COPY), ("multiply_add", sardonyx_shaders::roof::MULTIPLY_ADD)]
+    {
+        let targets = translate(label, source);
+        assert!(targets.spirv > 0, "{label}");
+    }
+}

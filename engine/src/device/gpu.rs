@@ -10,8 +10,10 @@ use super::list::DeviceInfo;
 use crate::error::{Error, Result};
 
 /// Optional features that kernels and timing use.
-pub(super) const WANTED_FEATURES: wgpu::Features =
-    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);
+pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
 /// Numbers of read, written and uniform bindings.
 type Shape = (usize, usize, usize);
@@ -71,11 +73,15 @@ pub(super) fn capabilities(
 }
 
 /// Opens an adapter with every feature and limit that kernels can use.
-pub(super) fn open(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
+pub(super) fn open(info: &DeviceInfo, adapter: &wgpu::Adapter, narrow: Option<&Capabilities>) -> Result<Gpu> {
+    let (mut features, mut limits) = (adapter.features() & WANTED_FEATURES, adapter.limits());
+    if let Some(narrow) = narrow {
+        super::limits::narrow(narrow, &mut features, &mut limits);
+    }
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("sardonyx"),
-        required_features: adapter.features() & WANTED_FEATURES,
-        required_limits: adapter.limits(),
+        required_features: features,
+        required_limits: limits,
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     }))
@@ -84,7 +90,11 @@ pub(super) fn open(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
         what: error.to_string(),
         lost: false,
     })?;
-    Ok(Gpu::new(info, device, queue, true))
+    let mut gpu = Gpu::new(info, device, queue, true);
+    if let Some(narrow) = narrow {
+        gpu.caps = super::limits::meet(&gpu.caps, narrow);
+    }
+    Ok(gpu)
 }
 
 impl Gpu {

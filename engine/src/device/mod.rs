@@ -1,6 +1,7 @@
 //! Devices: what this machine can run models on.
 
 mod gpu;
+mod limits;
 mod list;
 mod select;
 
@@ -43,7 +44,20 @@ impl Device {
         }
         let found = list::all();
         let chosen = select.choose(&found)?;
-        Device::from_found(chosen)
+        Device::from_found(chosen, None)
+    }
+
+    /// Opens a device and lets it use no more than `narrow` has: a large one rehearses what a small one will do. The CPU
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_narrowed(select: Select<'_>, narrow: &Capabilities) -> Result<Device> {
+        if select == Select::Cpu {
+            return Ok(Device::cpu());
+        }
+        let found = list::all();
+        Device::from_found(select.choose(&found)?, Some(narrow))
     }
 
     /// The CPU.
@@ -98,9 +112,9 @@ impl Device {
         self.inner.gpu.as_ref()
     }
 
-    fn from_found(found: &list::Found) -> Result<Device> {
+    fn from_found(found: &list::Found, narrow: Option<&Capabilities>) -> Result<Device> {
         let gpu = match &found.adapter {
-            Some(adapter) => Some(gpu::open(&found.info, adapter)?),
+            Some(adapter) => Some(gpu::open(&found.info, adapter, narrow)?),
             None => None,
         };
         Ok(Device { inner: Arc::new(Inner { info: found.info.clone(), gpu }) })

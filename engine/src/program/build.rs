@@ -9,8 +9,8 @@ use sardonyx_ops::{DType, Role};
 use super::place::{self, Layouts, Placed};
 use super::resources::{self, Resources};
 use super::schedule::{self, Batch, DeviceKey};
-use super::slots;
 use super::{BufferPlace, CpuStep, DevicePlace, HostPlace, Program};
+use super::{slots, timed};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) fallback: Fallback,
     pub(crate) precision: Precision,
     pub(crate) memory_budget: Option<u64>,
+    /// The results of all steps are outputs too.
+    pub(crate) taps: bool,
 }
 
 /// Binds a plan to a device.
@@ -36,6 +38,10 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
     let placed = place::place(&mut plan, caps, layouts);
     if device.gpu().is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
+    }
+    let wanted = plan.outputs.len();
+    if settings.taps {
+        tap(&mut plan, &placed);
     }
     let roots = schedule::roots(&plan, &placed);
     let schedule = schedule::schedule(&plan, &placed, &roots, layouts);
@@ -57,6 +63,7 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
     };
     check_budget(&plan, settings, &memory)?;
     let counts = pending.dispatch_counts();
+    let details = timed::details(&plan, &placed, &cpu, layouts);
     let Resources { dispatches, weights, params } = match device.gpu() {
         Some(gpu) => pending.make(gpu, limit)?,
         None => Resources::default(),
@@ -101,12 +108,23 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
         params,
         staging_bytes: schedule.staging_bytes,
         scratch_bytes,
+        details,
+        wanted,
         memory,
         roots,
         inputs: plan.inputs,
         outputs: plan.outputs,
         values: plan.values,
     })
+}
+
+/// Makes the results of all steps outputs, after those of the plan.
+fn tap(plan: &mut Plan, placed: &[Placed]) {
+    for (step, placed) in plan.steps.iter().zip(placed) {
+        if !matches!(placed, Placed::View) {
+            plan.outputs.extend(step.outputs.iter().flatten());
+        }
+    }
 }
 
 /// The first step that would fall back, as an error.
@@ -167,6 +185,7 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
         })?;
         debug_assert!(step.op.role() != Role::View, "views take no time");
         Ok(CpuStep {
+            step: index,
             op: Arc::clone(&step.op),
             node,
             kernel,

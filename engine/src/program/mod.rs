@@ -9,14 +9,16 @@ mod resources;
 mod run;
 mod schedule;
 mod slots;
+mod timed;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
-pub(crate) use run::Context;
+pub(crate) use run::{Context, WAIT_LIMIT};
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;
+use sardonyx_ops::operator::Cost;
 use sardonyx_ops::plan::PlanValue;
 use sardonyx_ops::{CpuKernel, Operator};
 use sardonyx_shaders::storage::Storage;
@@ -48,6 +50,10 @@ pub(crate) struct Program {
     params: Option<wgpu::Buffer>,
     staging_bytes: u64,
     scratch_bytes: usize,
+    /// How many of the outputs are the plan's own; those after them are taps.
+    pub(crate) wanted: usize,
+    /// What is known about each of the plan's steps.
+    pub(crate) details: Vec<StepDetail>,
     pub(crate) placement: Placement,
     pub(crate) memory: MemoryPlan,
 }
@@ -88,6 +94,10 @@ enum BufferPlace {
 }
 
 struct ReadyDispatch {
+    /// The plan's step.
+    step: usize,
+    /// Which of the step's launches.
+    launch: usize,
     pipeline: Arc<Pipeline>,
     bindings: Vec<BufferPlace>,
     /// Offset and size in the parameter buffer: the kernel's own, and its operands'.
@@ -96,6 +106,8 @@ struct ReadyDispatch {
 }
 
 struct CpuStep {
+    /// The plan's step.
+    step: usize,
     op: Arc<dyn Operator>,
     node: Arc<str>,
     /// `None` runs the reference.
@@ -103,4 +115,16 @@ struct CpuStep {
     inputs: Vec<Option<ValueId>>,
     outputs: Vec<Option<ValueId>>,
     epilogue: Option<(Expr, Vec<ValueId>)>,
+}
+
+/// What is said of a step when it is timed.
+pub(crate) struct StepDetail {
+    pub(crate) op: &'static str,
+    pub(crate) nodes: Vec<Arc<str>>,
+    pub(crate) is_view: bool,
+    pub(crate) kernels: Vec<&'static str>,
+    pub(crate) on_device: bool,
+    pub(crate) reads: Vec<ValueId>,
+    pub(crate) writes: Vec<ValueId>,
+    cost: Cost,
 }

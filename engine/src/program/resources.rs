@@ -58,6 +58,8 @@ enum Bound {
 
 struct PendingDispatch<'a> {
     step: usize,
+    /// Which of the step's launches.
+    launch: usize,
     kernel: &'a Kernel,
     bindings: Vec<Bound>,
     params: Vec<(u64, u64)>,
@@ -79,7 +81,7 @@ pub(super) fn plan<'a>(
     let alignment = caps.map_or(ALIGNMENT, |caps| u64::from(caps.offset_alignment).max(ALIGNMENT));
     for &index in batches.iter().flat_map(|batch| &batch.device) {
         let (Placed::Device(candidate), step) = (&placed[index], &plan.steps[index]) else { continue };
-        for dispatch in &candidate.dispatches {
+        for (launch, dispatch) in candidate.dispatches.iter().enumerate() {
             let value = |id: ValueId, pending: &mut Pending<'a>| -> Option<Bound> {
                 let root = roots[id.0];
                 let value = &plan.values[root.0];
@@ -112,6 +114,7 @@ pub(super) fn plan<'a>(
             }
             pending.dispatches.push(PendingDispatch {
                 step: index,
+                launch,
                 kernel: &dispatch.kernel,
                 bindings,
                 params,
@@ -168,6 +171,8 @@ impl<'a> Pending<'a> {
             });
             let pipeline = pipelines.get(dispatch.kernel);
             Ok(ReadyDispatch {
+                step: dispatch.step,
+                launch: dispatch.launch,
                 bindings: bindings.collect(),
                 pipeline: Arc::clone(
                     pipeline.ok_or_else(|| Error::Internal("a pipeline is missing".to_owned()))?,

@@ -12,11 +12,11 @@ use sardonyx_ops::{CpuRun, OpError, Tensor};
 use super::{BufferPlace, CpuStep, HostPlace, Phase, Program};
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
+use crate::profile::{HostStage, Recorder};
 use crate::transfer::{from_device, to_device};
-use crate::values::Times;
 
 /// The longest wait for the device before it counts as hung.
-pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(300);
 
 /// A cache line, so that host memory is aligned for every kernel.
 #[repr(C, align(64))]
@@ -137,23 +137,25 @@ impl Program {
         device: &Device,
         inputs: &[Tensor],
         check: &(dyn Fn() -> Result<()> + Sync),
-        times: &mut Times,
+        recorder: &mut Recorder<'_>,
     ) -> Result<Vec<Tensor>> {
         for phase in &self.phases {
             check()?;
             if let Some(gpu) = device.gpu() {
-                self.run_device(phase, context, gpu, inputs, times)?;
+                self.run_device(phase, context, gpu, inputs, recorder)?;
             }
             let start = std::time::Instant::now();
             for step in &self.cpu[phase.cpu.clone()] {
                 check()?;
+                let begun = recorder.step_begins();
                 self.run_cpu(step, context, inputs).map_err(|source| Error::Step {
                     node: step.node.to_string(),
                     op: step.op.name(),
                     source,
                 })?;
+                recorder.step_ends(step.step, begun);
             }
-            times.host += start.elapsed();
+            recorder.stage(HostStage::Steps, start);
         }
         let start = std::time::Instant::now();
         let outputs = self
@@ -173,7 +175,7 @@ impl Program {
                 tensor.ok_or_else(|| Error::Internal(format!("output \"{}\" was not computed", value.name)))
             })
             .collect::<Result<Vec<_>>>()?;
-        times.read += start.elapsed();
+        recorder.stage(HostStage::ReadBack, start);
         Ok(outputs)
     }
 
@@ -183,7 +185,7 @@ impl Program {
         context: &mut Context,
         gpu: &Gpu,
         inputs: &[Tensor],
-        times: &mut Times,
+        recorder: &mut Recorder<'_>,
     ) -> Result<()> {
         if phase.uploads.is_empty() && phase.dispatches.is_empty() && phase.downloads.is_empty() {
             return Ok(());
@@ -199,7 +201,11 @@ impl Program {
                 gpu.queue().write_buffer(&context.device[slot], 0, &to_device(&view, place.storage));
             }
         }
-        times.upload += start.elapsed();
+        recorder.stage(HostStage::Upload, start);
+        if recorder.profiler().is_some() {
+            self.submit_timed(phase, context, gpu, recorder)?;
+            return self.finish_device(phase, context, gpu, recorder);
+        }
         let start = std::time::Instant::now();
         let mut encoder =
             gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
@@ -207,13 +213,37 @@ impl Program {
             let mut pass = encoder
                 .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
             for index in phase.dispatches.clone() {
-                let dispatch = &self.dispatches[index];
-                pass.set_pipeline(&dispatch.pipeline.pipeline);
-                pass.set_bind_group(0, &context.groups[index], &[]);
-                let [x, y, z] = dispatch.grid;
-                pass.dispatch_workgroups(x, y, z);
+                self.launch(&mut pass, index, context);
             }
         }
+        self.copy_downloads(phase, context, &mut encoder);
+        let submission = gpu.queue().submit([encoder.finish()]);
+        recorder.stage(HostStage::Encode, start);
+        if phase.downloads.is_empty() {
+            return gpu.check();
+        }
+        let start = std::time::Instant::now();
+        gpu.wait(Some(submission), WAIT_LIMIT)?;
+        recorder.stage(HostStage::Wait, start);
+        self.finish_device(phase, context, gpu, recorder)
+    }
+
+    /// Records a launch.
+    pub(super) fn launch(&self, pass: &mut wgpu::ComputePass<'_>, index: usize, context: &Context) {
+        let dispatch = &self.dispatches[index];
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_bind_group(0, &context.groups[index], &[]);
+        let [x, y, z] = dispatch.grid;
+        pass.dispatch_workgroups(x, y, z);
+    }
+
+    /// Records the copies of what the host reads.
+    pub(super) fn copy_downloads(
+        &self,
+        phase: &Phase,
+        context: &Context,
+        encoder: &mut wgpu::CommandEncoder,
+    ) {
         for &(id, offset) in &phase.downloads {
             if let (Some(place), Some(staging)) = (self.device[id.0], &context.staging)
                 && let BufferPlace::Slot { slot, bytes } = place.buffer
@@ -221,16 +251,22 @@ impl Program {
                 encoder.copy_buffer_to_buffer(&context.device[slot], 0, staging, offset, Some(bytes));
             }
         }
-        let submission = gpu.queue().submit([encoder.finish()]);
+    }
+
+    /// Reads back what a phase leaves for the host, once the device has done it.
+    fn finish_device(
+        &self,
+        phase: &Phase,
+        context: &mut Context,
+        gpu: &Gpu,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<()> {
         if phase.downloads.is_empty() {
-            times.compute += start.elapsed();
-            return gpu.check();
+            return Ok(());
         }
-        gpu.wait(Some(submission), WAIT_LIMIT)?;
-        times.compute += start.elapsed();
         let start = std::time::Instant::now();
         self.read_back(phase, context, gpu)?;
-        times.read += start.elapsed();
+        recorder.stage(HostStage::ReadBack, start);
         Ok(())
     }
 

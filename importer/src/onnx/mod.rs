@@ -22,6 +22,7 @@ pub mod external;
 mod functions;
 mod limits;
 pub mod model;
+pub mod subset;
 pub mod tensor;
 mod topology;
 mod types;

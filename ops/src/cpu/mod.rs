@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod gemm;
 pub mod math;
+pub mod roof;
 pub(crate) mod tiles;
 
 use std::borrow::Cow;

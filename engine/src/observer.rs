@@ -1,0 +1,74 @@
+//! Events for a host that counts and logs: what was planned, what ran and how long, what fell back, what failed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::placement::PlacedStep;
+use crate::values::Times;
+
+/// Takes events. It is called on the thread that runs, so it should not keep it.
+pub trait Observer: Send + Sync {
+    /// Something happened in a session.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// Something that happened in a session. Events hold names and numbers, never values of tensors.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A part of a model was planned and compiled for new sizes.
+    Planned {
+        /// The device.
+        device: &'a str,
+        /// The model's operators that run on the device.
+        on_device: usize,
+        /// The model's operators.
+        operators: usize,
+        /// Launches of kernels in one run.
+        dispatches: usize,
+        /// The time that it took.
+        took: Duration,
+    },
+    /// A step of what was planned runs on the CPU although the device is a GPU.
+    Fallback {
+        /// The device.
+        device: &'a str,
+        /// The step, with the reason.
+        step: &'a PlacedStep,
+    },
+    /// A run ended well.
+    Ran {
+        /// The device.
+        device: &'a str,
+        /// Where its time went.
+        times: Times,
+    },
+    /// A run ended with an error.
+    Failed {
+        /// The device.
+        device: &'a str,
+        /// The error; its code is stable.
+        error: &'a Error,
+    },
+}
+
+/// An observer, or nobody.
+#[derive(Clone, Default)]
+pub(crate) struct Observed(pub(crate) Option<Arc<dyn Observer>>);
+
+impl Observed {
+    /// Tells an event, which is made only when somebody listens.
+    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(observer) = &self.0 {
+            observer.event(&event());
+        }
+    }
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "observed" } else { "unobserved" })
+    }
+}
