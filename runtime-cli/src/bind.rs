@@ -11,6 +11,7 @@ use crate::cli::{DeviceArgs, Settings, SizeArgs};
 use crate::failure::{Exit, Failure, Fault, Report};
 use crate::input::Signature;
 use crate::input::sizes::Sizes;
+use crate::limits;
 use crate::output::format;
 
 /// A model and how long it took to open.
@@ -94,6 +95,16 @@ pub fn open_device(name: &str) -> Result<Device, Failure> {
     Device::open(Select::parse(name)).map_err(|error| failure(&error, Path::new("")))
 }
 
+/// Opens the device asked for, within `--limits` when they are given.
+///
+/// # Errors
+/// As [`open_device`]; when the limits are not known.
+pub fn open_limited(name: &str, limits: Option<&str>) -> Result<Device, Failure> {
+    let Some(limits) = limits else { return open_device(name) };
+    let narrow = limits::parse(limits)?;
+    Device::open_narrowed(Select::parse(name), &narrow).map_err(|error| failure(&error, Path::new("")))
+}
+
 /// A session builder with everything that the arguments say; `default` is the fallback when they do not.
 pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> SessionBuilder {
     let mut builder = Session::builder()
@@ -114,7 +125,7 @@ pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> Sessi
 /// # Errors
 /// As [`open_device`].
 pub fn device(arguments: &DeviceArgs) -> Result<Device, Failure> {
-    open_device(&arguments.device)
+    open_limited(&arguments.device, arguments.settings.limits.as_deref())
 }
 
 /// An error of the engine as one of the command; `path` is the model's, empty when there is none.

@@ -14,7 +14,7 @@ use crate::input::source;
 #[command(name = "sardonyx", version, max_term_width = 80)]
 #[command(
     after_help = "Exit codes: 0 done, 1 a gate failed, 2 wrong usage, 3 model refused, 4 input does not fit, \
-    5 device missing, lost or out of memory, 6 deadline passed, 7 file error, 70 defect in Sardonyx."
+    5 device missing, lost or out of memory, 6 deadline passed, 7 file error, 8 inconclusive, 70 defect in Sardonyx."
 )]
 pub struct Cli {
     /// What applies to every command.
@@ -32,14 +32,24 @@ pub enum Command {
     Run(Box<cmd::run::Args>),
     /// Measure latency, throughput and memory
     Bench(Box<cmd::bench::Args>),
+    /// Show where the time goes, step by step
+    Profile(Box<cmd::profile::Args>),
     /// Show what is in a model, and what the plan makes of it
     Inspect(Box<cmd::inspect::Args>),
     /// Say which operators of models run on which devices, and why others do not
     Check(Box<cmd::check::Args>),
+    /// Say whether a model gives the same as elsewhere, and where it differs first
+    Compare(Box<cmd::compare::Args>),
     /// List the devices of this machine
     Devices(cmd::devices::Args),
     /// Run ONNX backend test cases
     Conformance(Box<cmd::conformance::Args>),
+    /// Find out what is wrong with this machine's devices
+    Doctor(Box<cmd::doctor::Args>),
+    /// Print the JSON Schema of a command's document
+    Schema(cmd::schema::Args),
+    /// Write manual pages
+    Man(cmd::man::Args),
     /// Write a completion script for a shell
     Completions(cmd::completions::Args),
 }
@@ -99,6 +109,11 @@ pub struct Settings {
     /// How floats are stored on a GPU
     #[arg(long, value_name = "WHICH", value_enum, default_value = "model")]
     pub precision: PrecisionArg,
+    /// Use no more than another device has: webgpu-default, jetson-orin, intel-igpu, adreno, mali, or a FILE.json
+    ///
+    /// A file is an entry of what `devices --save` writes, or its limits alone.
+    #[arg(long, value_name = "PROFILE|FILE")]
+    pub limits: Option<String>,
     /// Threads of the CPU path [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -191,7 +206,8 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
-fn parse_dim(text: &str) -> Result<(String, usize), String> {
+/// `NAME=N`.
+pub fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, size) = text.rsplit_once('=').ok_or("write NAME=N")?;
     let size = size.parse().map_err(|_| format!("{size:?} is no size"))?;
     Ok((name.to_owned(), size))

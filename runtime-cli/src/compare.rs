@@ -55,6 +55,8 @@ pub struct Comparison {
     pub max_rel: f64,
     /// Largest absolute difference relative to the standard deviation of the wanted tensor; 0 when there is none.
     pub of_spread: f64,
+    /// Largest finite magnitude of the wanted tensor.
+    pub largest: f64,
     /// What was asked for.
     pub tolerance: Tolerance,
 }
@@ -98,6 +100,7 @@ pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Comparison 
         max_abs: 0.0,
         max_rel: 0.0,
         of_spread: 0.0,
+        largest: 0.0,
         tolerance,
     };
     if got.dtype() != want.dtype() || got.dims() != want.dims() {
@@ -126,10 +129,9 @@ pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Comparison 
         (0..want.len()).filter(|&i| got[i] != want[i]).for_each(&mut outside);
         return result;
     };
-    let unit = match tolerance.scaled {
-        true => wants.iter().copied().filter(|v| v.is_finite()).fold(0.0, |most, v| f64::max(most, v.abs())),
-        false => 1.0,
-    };
+    let largest =
+        wants.iter().copied().filter(|v| v.is_finite()).fold(0.0, |most, v| f64::max(most, v.abs()));
+    let unit = if tolerance.scaled { largest } else { 1.0 };
     // Integers beyond 2^53 may be equal as floats and differ all the same.
     let wide = matches!(got.dtype(), DType::I64 | DType::U64) && tolerance.rtol == 0.0;
     let (mut max_abs, mut max_rel) = (0f64, 0f64);
@@ -155,7 +157,7 @@ pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Comparison 
     }
     let spread = Statistics::of_values(&wants).std;
     let of_spread = if spread > 0.0 { max_abs / spread } else { 0.0 };
-    Comparison { max_abs, max_rel, of_spread, ..result }
+    Comparison { max_abs, max_rel, of_spread, largest, ..result }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub enum Exit {
     Deadline = 6,
     /// A file or the network failed.
     File = 7,
+    /// Noise hides the answer.
+    Inconclusive = 8,
     /// A defect in Sardonyx.
     Defect = 70,
 }

@@ -10,6 +10,7 @@ mod failure;
 mod formats;
 mod glob;
 mod input;
+mod limits;
 mod output;
 mod task;
 #[cfg(test)]
@@ -45,10 +46,15 @@ fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => cmd::run::run(arguments, console),
         Command::Bench(arguments) => cmd::bench::run(arguments, console),
+        Command::Profile(arguments) => cmd::profile::run(arguments, console),
         Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
         Command::Check(arguments) => cmd::check::run(arguments, console),
         Command::Devices(arguments) => cmd::devices::run(arguments, console),
         Command::Conformance(arguments) => cmd::conformance::run(arguments, console),
+        Command::Compare(arguments) => cmd::compare::run(arguments, console),
+        Command::Doctor(arguments) => cmd::doctor::run(arguments, console),
+        Command::Schema(arguments) => cmd::schema::run(arguments, console),
+        Command::Man(arguments) => cmd::man::run(arguments),
         Command::Completions(arguments) => cmd::completions::run(arguments),
     }
 }

@@ -2,8 +2,13 @@
 
 pub mod bench;
 pub mod check;
+pub mod compare;
 pub mod completions;
 pub mod conformance;
 pub mod devices;
+pub mod doctor;
 pub mod inspect;
+pub mod man;
+pub mod profile;
 pub mod run;
+pub mod schema;

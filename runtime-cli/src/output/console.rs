@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::atomic;
@@ -40,6 +41,16 @@ impl Console {
         self.progress && !self.quiet && io::stderr().is_terminal()
     }
 
+    /// A progress bar over `length` of something; hidden where none is wanted.
+    pub fn bar(&self, length: u64, what: &'static str) -> ProgressBar {
+        if !self.shows_progress() {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {msg}, {eta} left");
+        let bar = ProgressBar::new(length).with_message(what);
+        style.map_or(bar.clone(), |style| bar.with_style(style))
+    }
+
     /// A line of the human result, ended by a line break.
     ///
     /// # Errors
@@ -48,6 +59,14 @@ impl Console {
         if self.json {
             return Ok(());
         }
+        self.write_out(text.as_ref())
+    }
+
+    /// A line of a result that is the same with and without `--json`.
+    ///
+    /// # Errors
+    /// As [`Console::line`].
+    pub fn result(&self, text: impl AsRef<str>) -> Result<(), Failure> {
         self.write_out(text.as_ref())
     }
 
@@ -79,6 +98,15 @@ impl Console {
         self.write_err("\x1b[1;31m", &format!("error[{}]", report.code), &report.to_string());
     }
 
+    /// The document of a command: its fields, with the schema before and the warnings so far after them.
+    pub fn document(&self, command: &str, fields: Map<String, Value>) -> Map<String, Value> {
+        let mut document = Map::new();
+        document.insert("schema".to_owned(), json!(format!("sardonyx.{command}/1")));
+        document.extend(fields);
+        document.insert("warnings".to_owned(), json!(*self.warnings.borrow()));
+        document
+    }
+
     /// Ends a command: adds schema and warnings to its document and puts it where it is wanted.
     ///
     /// # Errors
@@ -87,10 +115,7 @@ impl Console {
         if !self.json && self.out.is_none() {
             return Ok(());
         }
-        let mut document = Map::new();
-        document.insert("schema".to_owned(), json!(format!("sardonyx.{command}/1")));
-        document.extend(fields);
-        document.insert("warnings".to_owned(), json!(*self.warnings.borrow()));
+        let document = self.document(command, fields);
         let text = serde_json::to_string_pretty(&document)
             .map_err(|error| Failure::new(Fault::Defect, format!("the document has no text: {error}")))?;
         if let Some(path) = &self.out {

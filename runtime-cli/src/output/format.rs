@@ -84,6 +84,17 @@ pub fn name(text: &str, most: usize) -> String {
     escaped.iter().take(most.saturating_sub(1)).chain(&['…']).collect()
 }
 
+/// The end of a name that is too long: what tells nodes apart stands there.
+pub fn tail(text: &str, most: usize) -> String {
+    let shown = name(text, 400);
+    let count = shown.chars().count();
+    if count <= most {
+        shown
+    } else {
+        ['…'].into_iter().chain(shown.chars().skip(count + 1 - most)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +115,6 @@ mod tests {
         assert_eq!(dims(&[1, 3]), "1x3");
         assert_eq!(signature("f32", &[1, 3]), "f32[1,3]");
         assert_eq!(name("a\nbcdef", 5), "a\\nb…");
+        assert_eq!(tail("/model/layer/conv", 6), "…/conv");
     }
 }

@@ -5,6 +5,7 @@ pub mod console;
 pub mod format;
 pub mod save;
 pub mod statistics;
+pub mod svg;
 pub mod table;
 
 pub use console::Console;

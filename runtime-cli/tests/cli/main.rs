@@ -4,7 +4,9 @@
 
 mod commands;
 mod errors;
+mod measure;
 mod model;
+mod schema;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -52,6 +52,14 @@ pub fn model(op: &str, inputs: &[&str], dims: &[Dim]) -> Vec<u8> {
     [int(1, 8), bytes(7, &graph), bytes(8, &int(2, 17))].concat()
 }
 
+/// A model of several nodes `(operator, inputs, output)` over tensors of one size, from `x` to `y`.
+pub fn chain(nodes: &[(&str, &[&str], &str)], dims: &[Dim]) -> Vec<u8> {
+    let nodes: Vec<u8> =
+        nodes.iter().flat_map(|(op, inputs, output)| bytes(1, &node(op, inputs, output))).collect();
+    let graph = [nodes, bytes(2, b"g"), bytes(11, &value("x", dims)), bytes(12, &value("y", dims))].concat();
+    [int(1, 8), bytes(7, &graph), bytes(8, &int(2, 17))].concat()
+}
+
 /// `y = Relu(x)` over `[batch, 3]`.
 pub fn relu() -> Vec<u8> {
     model("Relu", &["x"], &[Dim::Name("batch"), Dim::N(3)])

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What a gate can be on, in readable units.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "min_ms",
     "p50_ms",
     "p90_ms",
@@ -19,6 +19,7 @@ pub const NAMES: [&str; 15] = [
     "rss_mib",
     "device_mib",
     "gpu_share",
+    "spread",
 ];
 
 /// A comparison of a measured value with a limit.

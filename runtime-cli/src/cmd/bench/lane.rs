@@ -1,20 +1,22 @@
 //! One device of a measurement: its session, its warm-up, its samples.
 
-use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use sardonyx::{Device, Fallback, Session, Tensor};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::gate::Gate;
-use super::latency::{Latency, Sample, nearest_rank};
-use super::{Warmup, ms};
+use super::Warmup;
+use super::environment::{self, Condition};
+use super::latency::{Sample, nearest_rank};
+use super::measured::{Cold, Measured};
 use crate::bind::{self, Opened};
 use crate::cli::Settings;
 use crate::describe;
 use crate::failure::Failure;
 use crate::input::Given;
-use crate::output::{Console, format};
+use crate::output::Console;
 
 /// The most time of a warm-up whose drift does not end.
 const LONGEST_WARMUP: Duration = Duration::from_secs(10);
@@ -31,13 +33,17 @@ pub struct Lane<'a> {
     pub session: Session,
     /// The measured runs.
     pub samples: Vec<Sample>,
-    /// Time of the measured runs together.
+    /// Time of the measured runs; of those at the same time, once.
     pub measured: Duration,
+    conditions: Vec<Condition>,
+    /// Microjoules taken while measuring, by everything on the machine.
+    energy: Option<u64>,
     opened: &'a Opened,
     settings: &'a Settings,
     inputs: Vec<(&'a str, &'a Tensor)>,
     plan: Duration,
     first: Duration,
+    first_sample: Sample,
     warmup_runs: usize,
 }
 
@@ -53,7 +59,7 @@ impl<'a> Lane<'a> {
         given: &'a [Given],
         console: &Console,
     ) -> Result<Lane<'a>, Failure> {
-        let device = bind::open_device(name)?;
+        let device = bind::open_limited(name, settings.limits.as_deref())?;
         let start = Instant::now();
         let mut builder = bind::builder(&device, settings, Fallback::Deny);
         for given in given {
@@ -67,15 +73,18 @@ impl<'a> Lane<'a> {
             session,
             samples: Vec::new(),
             measured: Duration::ZERO,
+            conditions: Vec::new(),
+            energy: None,
             opened,
             settings,
             inputs,
             plan,
             first: Duration::ZERO,
+            first_sample: Sample::default(),
             warmup_runs: 0,
         };
         let start = Instant::now();
-        lane.run()?;
+        lane.first_sample = lane.run()?;
         lane.first = start.elapsed();
         describe::warn_of_fallbacks(&lane.session.placement(), console);
         Ok(lane)
@@ -89,7 +98,7 @@ impl<'a> Lane<'a> {
         let times = outputs.times();
         let [upload, compute, read, host] =
             [times.upload, times.compute, times.read, times.host].map(describe::ns);
-        Ok(Sample { total, upload, compute, read, host })
+        Ok(Sample { total, upload, compute, read, host, ..Sample::default() })
     }
 
     /// Runs without measuring.
@@ -141,15 +150,43 @@ impl<'a> Lane<'a> {
         Ok(nearest_rank(&totals, 50.0))
     }
 
-    /// Measures runs for so long, at least one.
+    /// Measures runs for so long, at least one of each caller. `origin` is when the measurement began.
     ///
     /// # Errors
     /// When a run fails.
-    pub fn turn(&mut self, time: Duration) -> Result<(), Failure> {
+    pub fn turn(&mut self, time: Duration, pace: Pace, origin: Instant) -> Result<(), Failure> {
+        self.conditions.push(Condition::now(describe::ns(origin.elapsed())));
+        let (start, energy) = (Instant::now(), environment::energy());
+        if pace.callers > 1 {
+            self.together(time, pace.callers, origin)?;
+        } else {
+            self.alone(time, pace.interval, origin)?;
+        }
+        self.measured += start.elapsed();
+        // A counter that has begun anew says nothing about this turn.
+        if let (Some(before), Some(after)) =
+            (energy, environment::energy().filter(|now| Some(*now) >= energy))
+        {
+            *self.energy.get_or_insert(0) += after - before;
+        }
+        Ok(())
+    }
+
+    fn alone(&mut self, time: Duration, interval: Option<Duration>, origin: Instant) -> Result<(), Failure> {
         let start = Instant::now();
+        let mut due = start;
         loop {
-            let sample = self.run()?;
-            self.measured += Duration::from_nanos(sample.total);
+            if interval.is_some() {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            let at = if interval.is_some() { due } else { Instant::now() };
+            let mut sample = self.run()?;
+            sample.at = describe::ns(at.saturating_duration_since(origin));
+            if let Some(interval) = interval {
+                // A run that begins late has kept its caller waiting: that counts.
+                sample.total = describe::ns(at.elapsed());
+                due += interval;
+            }
             self.samples.push(sample);
             if start.elapsed() >= time {
                 return Ok(());
@@ -157,130 +194,67 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// The measured values that gates can be on.
-    fn values(&self, latency: &Latency, peak: Option<u64>) -> BTreeMap<&'static str, f64> {
-        let ms = |ns: u64| ns as f64 / 1e6;
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    fn together(&mut self, time: Duration, callers: usize, origin: Instant) -> Result<(), Failure> {
+        let start = Instant::now();
+        let all: Mutex<Vec<Sample>> = Mutex::default();
+        let lane: &Lane<'_> = self;
+        let results: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+            let call = || {
+                let mut own = Vec::new();
+                while own.is_empty() || start.elapsed() < time {
+                    let at = describe::ns(origin.elapsed());
+                    own.push(Sample { at, ..lane.run()? });
+                }
+                all.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
+                Ok(())
+            };
+            let handles: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
+            let defect = || Failure::new(crate::failure::Fault::Defect, "a caller's thread panicked");
+            handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| Err(defect()))).collect()
+        });
+        results.into_iter().collect::<Result<(), Failure>>()?;
+        self.samples.append(&mut all.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// What the first run alone says.
+    pub fn finish_cold(mut self, digest: &str) -> Measured {
+        self.samples = vec![self.first_sample];
+        self.measured = self.first;
+        self.finish(digest)
+    }
+
+    /// What was measured.
+    pub fn finish(self, digest: &str) -> Measured {
         let placement = self.session.placement();
-        let (on_device, all) = placement.on_device();
-        let mut values = BTreeMap::from([
-            ("min_ms", ms(latency.min)),
-            ("p50_ms", ms(latency.p50)),
-            ("p90_ms", ms(latency.p90)),
-            ("p95_ms", ms(latency.p95)),
-            ("p99_ms", ms(latency.p99)),
-            ("max_ms", ms(latency.max)),
-            ("mean_ms", latency.mean / 1e6),
-            ("cv", latency.cv),
-            ("per_s", latency.per_second()),
-            ("first_ms", ms(describe::ns(self.first))),
-            ("load_ms", ms(describe::ns(self.opened.load))),
-            ("plan_ms", ms(describe::ns(self.plan))),
-            ("device_mib", mib(self.session.memory().device())),
-        ]);
-        if let Some(peak) = peak {
-            values.insert("rss_mib", mib(peak));
-        }
-        // On the CPU no operator is on a GPU.
-        let share = if placement.gpu && all > 0 { on_device as f64 / all as f64 } else { 0.0 };
-        values.insert("gpu_share", share);
-        values
-    }
-
-    /// Checks and prints gates; their fields of the document. A gate on what could not be measured fails.
-    ///
-    /// # Errors
-    /// When standard output cannot be written.
-    pub fn gates(
-        &self,
-        gates: &[Gate],
-        latency: &Latency,
-        peak: Option<u64>,
-        console: &Console,
-    ) -> Result<Vec<Value>, Failure> {
-        let values = self.values(latency, peak);
-        let mut checked = Vec::new();
-        for (i, gate) in gates.iter().enumerate() {
-            let (value, pass) =
-                gate.check(&values).map_or((None, false), |(value, pass)| (Some(value), pass));
-            let verdict = if pass { "pass" } else { "FAIL" };
-            let shown = value.map_or_else(|| "not measured".to_owned(), format::real);
-            let label = if i == 0 { "gate" } else { "" };
-            console.line(format!("{label:<9} {verdict}  {}  ({shown})", gate.text))?;
-            checked.push(json!({"expr": gate.text, "value": value, "pass": pass}));
-        }
-        Ok(checked)
-    }
-
-    /// Prints the measurement.
-    ///
-    /// # Errors
-    /// When standard output cannot be written.
-    pub fn print(&self, latency: &Latency, peak: Option<u64>, console: &Console) -> Result<(), Failure> {
-        let f = format::milliseconds;
-        let stages = &latency.stages;
         let memory = self.session.memory();
-        let peak = peak.map_or_else(|| "unknown".to_owned(), format::bytes);
-        let lines = [
-            format!("warm-up   {} runs", self.warmup_runs),
-            format!(
-                "latency   p50 {}   p90 {}   p95 {}   p99 {} ms",
-                f(latency.p50),
-                f(latency.p90),
-                f(latency.p95),
-                f(latency.p99)
-            ),
-            format!(
-                "          min {}   max {}   mean {}",
-                ms(latency.min),
-                ms(latency.max),
-                ms(latency.mean as u64)
-            ),
-            format!(
-                "          {} runs, cv {:.1} %, p50 within {} to {}",
-                latency.count,
-                latency.cv * 100.0,
-                f(latency.p50_ci95[0]),
-                ms(latency.p50_ci95[1])
-            ),
-            format!(
-                "          upload {} · compute {} · read {} · host {} ms",
-                f(stages.upload),
-                f(stages.compute),
-                f(stages.read),
-                f(stages.host)
-            ),
-            format!("through   {} /s", format::real(latency.per_second())),
-            format!(
-                "cold      load {} · plan {} · first {}",
-                ms(describe::ns(self.opened.load)),
-                ms(describe::ns(self.plan)),
-                ms(describe::ns(self.first))
-            ),
-            format!(
-                "memory    peak RSS {peak} · device {} · host {}",
-                format::bytes(memory.device()),
-                format::bytes(memory.host_activations + memory.host_scratch)
-            ),
-        ];
-        lines.iter().try_for_each(|line| console.line(line))
+        Measured {
+            headline: describe::headline(self.opened, digest, &self.device, &placement),
+            device: describe::device(&self.device, self.settings.precision),
+            plan: describe::plan(&placement),
+            memory: json!({"device_peak": memory.device(), "weights": memory.device_weights,
+                           "activations": memory.device_activations, "staging": memory.device_staging,
+                           "host_activations": memory.host_activations, "host_scratch": memory.host_scratch}),
+            samples: self.samples,
+            cold: vec![Cold {
+                load: describe::ns(self.opened.load),
+                plan: describe::ns(self.plan),
+                first: describe::ns(self.first),
+            }],
+            warmup_runs: self.warmup_runs as u64,
+            wall_ns: describe::ns(self.measured),
+            peak: environment::peak_resident_bytes(),
+            conditions: self.conditions,
+            energy: self.energy,
+        }
     }
+}
 
-    /// The device's part of the document.
-    pub fn document(&self, latency: &Latency, peak: Option<u64>, gates: Vec<Value>) -> Value {
-        let memory = self.session.memory();
-        json!({"device": describe::device(&self.device, self.settings.precision),
-               "plan": describe::plan(&self.session.placement()),
-               "latency_ns": latency.to_json(),
-               "warmup_runs": self.warmup_runs,
-               "throughput_per_s": latency.per_second(),
-               "cold_ns": {"load": describe::ns(self.opened.load), "plan": describe::ns(self.plan),
-                           "first": describe::ns(self.first)},
-               "memory_bytes": {"rss_peak": peak, "device_peak": memory.device(),
-                                "weights": memory.device_weights,
-                                "activations": memory.device_activations,
-                                "host_activations": memory.host_activations,
-                                "host_scratch": memory.host_scratch},
-               "gates": gates})
-    }
+/// How runs follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pace {
+    /// Callers at the same time.
+    pub callers: usize,
+    /// The time from the beginning of one run to that of the next; at once when not given.
+    pub interval: Option<Duration>,
 }

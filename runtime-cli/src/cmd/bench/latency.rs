@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 /// One measured run, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
+    /// The process that it was made in, counted from 0.
+    pub process: u64,
+    /// When it began, since the measurement began in its process.
+    pub at: u64,
     /// From the call to the outputs in host memory.
     pub total: u64,
     /// Writing inputs to the device.
@@ -50,6 +54,48 @@ pub fn nearest_rank(sorted: &[u64], percent: f64) -> u64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0)
 }
 
+/// The medians of the processes that samples were made in.
+pub fn process_medians(samples: &[Sample]) -> Vec<u64> {
+    let mut by_process: std::collections::BTreeMap<u64, Vec<u64>> = std::collections::BTreeMap::new();
+    for sample in samples {
+        by_process.entry(sample.process).or_default().push(sample.total);
+    }
+    let medians = by_process.into_values().map(|mut totals| {
+        totals.sort_unstable();
+        nearest_rank(&totals, 50.0)
+    });
+    medians.collect()
+}
+
+/// How far the medians of processes are apart: half their range over their mean; 0 for one process.
+pub fn spread(samples: &[Sample]) -> f64 {
+    let medians = process_medians(samples);
+    let (Some(&least), Some(&most)) = (medians.iter().min(), medians.iter().max()) else { return 0.0 };
+    let mean = medians.iter().sum::<u64>() as f64 / medians.len() as f64;
+    if mean > 0.0 { (most - least) as f64 / 2.0 / mean } else { 0.0 }
+}
+
+impl Sample {
+    /// As an array of a document.
+    pub fn to_json(self) -> Value {
+        json!([self.process, self.at, self.total, self.upload, self.compute, self.read, self.host])
+    }
+
+    /// From an array of a document.
+    pub fn from_json(value: &Value) -> Option<Sample> {
+        let at = |index: usize| value.get(index)?.as_u64();
+        Some(Sample {
+            process: at(0)?,
+            at: at(1)?,
+            total: at(2)?,
+            upload: at(3)?,
+            compute: at(4)?,
+            read: at(5)?,
+            host: at(6)?,
+        })
+    }
+}
+
 impl Latency {
     /// The statistics; `None` without samples.
     pub fn of(samples: &[Sample]) -> Option<Latency> {
@@ -83,13 +129,9 @@ impl Latency {
                 compute: mean_of(|sample| sample.compute),
                 read: mean_of(|sample| sample.read),
                 host: mean_of(|sample| sample.host),
+                ..Sample::default()
             },
         })
-    }
-
-    /// Runs a second, one after the other.
-    pub fn per_second(&self) -> f64 {
-        if self.mean > 0.0 { 1e9 / self.mean } else { 0.0 }
     }
 
     /// As a field of the document.
@@ -127,6 +169,16 @@ mod tests {
         assert!((latency.cv - (833.25f64).sqrt() / 50.5).abs() < 1e-12);
         assert_eq!(latency.p50_ci95, [41, 61]);
         assert!(latency.p50_ci95[0] <= latency.p50 && latency.p50 <= latency.p50_ci95[1]);
+    }
+
+    #[test]
+    fn processes_and_documents() {
+        let mut all = samples([10, 11, 12, 20, 22, 24]);
+        all.iter_mut().skip(3).for_each(|sample| sample.process = 1);
+        assert_eq!(process_medians(&all), [11, 22]);
+        assert!((spread(&all) - 5.5 / 16.5).abs() < 1e-12 && spread(&all[..3]) == 0.0);
+        assert_eq!(Sample::from_json(&all[4].to_json()), Some(all[4]));
+        assert_eq!(Sample::from_json(&json!([1, 2])), None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Args {
     /// How floats are stored on a GPU
     #[arg(long, value_name = "WHICH", value_enum, default_value = "model")]
     precision: PrecisionArg,
+    /// Use no more than another device has, as of `run --limits`
+    #[arg(long, value_name = "PROFILE|FILE")]
+    limits: Option<String>,
     /// Exit with 1 when less than this part of a model's operators runs on a device, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     min_coverage: f64,
@@ -46,7 +49,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         return Err(Failure::new(Fault::Usage, "--min-coverage is a share from 0 to 1"));
     }
     let form = arguments.matrix.as_deref().map(matrix::Form::of).transpose()?;
-    let devices = devices(&arguments.device)?;
+    let devices = devices(&arguments.device, arguments.limits.as_deref())?;
     let mut rows = Vec::new();
     let mut documents = Vec::new();
     for path in &arguments.models {
@@ -75,11 +78,11 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
 }
 
 /// The devices asked for.
-fn devices(names: &[String]) -> Result<Vec<Device>, Failure> {
+fn devices(names: &[String], limits: Option<&str>) -> Result<Vec<Device>, Failure> {
     if names.iter().any(|name| name == "all") {
-        return Device::list().iter().map(|info| bind::open_device(&info.id)).collect();
+        return Device::list().iter().map(|info| bind::open_limited(&info.id, limits)).collect();
     }
-    names.iter().map(|name| bind::open_device(name)).collect()
+    names.iter().map(|name| bind::open_limited(name, limits)).collect()
 }
 
 fn document(name: &str, devices: &[Device], cells: &[Cell]) -> Value {

@@ -156,6 +156,9 @@ fn arguments(device: &DeviceArgs) -> Vec<String> {
         let word = if fallback == FallbackArg::Allow { "allow" } else { "deny" };
         arguments.push(format!("--fallback={word}"));
     }
+    if let Some(limits) = &settings.limits {
+        arguments.push(format!("--limits={limits}"));
+    }
     if let Some(bytes) = settings.memory_budget {
         arguments.push(format!("--memory-budget={bytes}"));
     }

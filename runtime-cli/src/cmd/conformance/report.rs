@@ -13,6 +13,7 @@ use super::suite::Case;
 use crate::describe;
 use crate::failure::{Failure, Fault};
 use crate::formats::read_file;
+use crate::output::svg::escape;
 use crate::output::table::{Align, Table};
 use crate::output::{Console, atomic, format};
 
@@ -236,21 +237,6 @@ impl<'a> Report<'a> {
         }
         atomic::write(path, text.as_bytes())
     }
-}
-
-/// Text inside an XML attribute; characters that XML does not have are left out.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')) {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 /// Reads earlier results: this command's document, or an object from name to status.

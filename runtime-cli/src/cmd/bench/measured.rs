@@ -1,0 +1,209 @@
+//! What was measured on one device, as plain data: it goes from process to process, into documents and reports.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::environment::Condition;
+use super::latency::{Latency, Sample, spread};
+use crate::failure::{Failure, Fault};
+
+/// The parts of a cold start, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cold {
+    /// Opening the model.
+    pub load: u64,
+    /// Planning and compiling.
+    pub plan: u64,
+    /// The first run.
+    pub first: u64,
+}
+
+/// What was measured on one device.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// What ran where, for people.
+    pub headline: String,
+    /// The device, as documents describe it.
+    pub device: Value,
+    /// The plan, likewise.
+    pub plan: Value,
+    /// Memory by use, likewise.
+    pub memory: Value,
+    /// Every run.
+    pub samples: Vec<Sample>,
+    /// The cold start of each process.
+    pub cold: Vec<Cold>,
+    /// Runs before the measurement, of all processes.
+    pub warmup_runs: u64,
+    /// The time that the measured runs took, those at the same time counted once.
+    pub wall_ns: u64,
+    /// The largest resident set of any process.
+    pub peak: Option<u64>,
+    /// Microjoules that the whole machine took meanwhile, where it tells.
+    pub energy: Option<u64>,
+    /// What the machine did meanwhile.
+    pub conditions: Vec<Condition>,
+}
+
+impl Measured {
+    /// The device's id.
+    pub fn id(&self) -> &str {
+        self.device["id"].as_str().unwrap_or_default()
+    }
+
+    /// The statistics.
+    ///
+    /// # Errors
+    /// When there are no samples.
+    pub fn latency(&self) -> Result<Latency, Failure> {
+        Latency::of(&self.samples).ok_or_else(|| Failure::new(Fault::Defect, "nothing was measured"))
+    }
+
+    /// Runs a second, those at the same time counted together.
+    pub fn per_second(&self) -> f64 {
+        if self.wall_ns > 0 { self.samples.len() as f64 * 1e9 / self.wall_ns as f64 } else { 0.0 }
+    }
+
+    /// The median of each part of the cold starts.
+    pub fn cold(&self) -> Cold {
+        let median = |part: fn(&Cold) -> u64| {
+            let mut all: Vec<u64> = self.cold.iter().map(part).collect();
+            all.sort_unstable();
+            super::latency::nearest_rank(&all, 50.0)
+        };
+        Cold { load: median(|c| c.load), plan: median(|c| c.plan), first: median(|c| c.first) }
+    }
+
+    /// Adds what another process measured.
+    pub fn join(&mut self, other: Measured, process: u64) {
+        self.samples.extend(other.samples.into_iter().map(|sample| Sample { process, ..sample }));
+        self.cold.extend(other.cold);
+        self.warmup_runs += other.warmup_runs;
+        self.wall_ns += other.wall_ns;
+        self.peak = self.peak.max(other.peak);
+        self.energy = self.energy.zip(other.energy).map(|(own, other)| own + other);
+        self.conditions.extend(other.conditions);
+    }
+
+    /// The values that gates can be on.
+    pub fn values(&self, latency: &Latency) -> BTreeMap<&'static str, f64> {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let cold = self.cold();
+        let mut values = BTreeMap::from([
+            ("min_ms", ms(latency.min)),
+            ("p50_ms", ms(latency.p50)),
+            ("p90_ms", ms(latency.p90)),
+            ("p95_ms", ms(latency.p95)),
+            ("p99_ms", ms(latency.p99)),
+            ("max_ms", ms(latency.max)),
+            ("mean_ms", latency.mean / 1e6),
+            ("cv", latency.cv),
+            ("per_s", self.per_second()),
+            ("first_ms", ms(cold.first)),
+            ("load_ms", ms(cold.load)),
+            ("plan_ms", ms(cold.plan)),
+            ("device_mib", mib(self.memory["device_peak"].as_u64().unwrap_or(0))),
+            ("spread", spread(&self.samples)),
+        ]);
+        if let Some(peak) = self.peak {
+            values.insert("rss_mib", mib(peak));
+        }
+        // On the CPU no operator is on a GPU.
+        let count = |name: &str| self.plan[name].as_f64().unwrap_or(0.0);
+        let on_gpu = self.device["kind"] != "cpu" && count("operators") > 0.0;
+        values.insert("gpu_share", if on_gpu { count("on_device") / count("operators") } else { 0.0 });
+        values
+    }
+
+    /// The device's part of the document.
+    pub fn document(&self, latency: &Latency, gates: Vec<Value>) -> Value {
+        let cold = self.cold();
+        let mut memory = json!({"rss_peak": self.peak});
+        if let (Some(all), Some(own)) = (memory.as_object_mut(), self.memory.as_object()) {
+            all.extend(own.clone());
+        }
+        json!({"device": self.device, "plan": self.plan, "latency_ns": latency.to_json(),
+               "warmup_runs": self.warmup_runs, "throughput_per_s": self.per_second(),
+               "cold_ns": {"load": cold.load, "plan": cold.plan, "first": cold.first},
+               "memory_bytes": memory, "processes": self.processes(),
+               "between_process_spread": spread(&self.samples),
+               "energy_j_per_run": self.energy.map(|all| all as f64 / 1e6 / self.samples.len().max(1) as f64),
+               "throttled": super::environment::throttled(&self.conditions),
+               "gates": gates})
+    }
+
+    /// For each process a hundred quantiles of its runs: what a later measurement is compared with.
+    fn processes(&self) -> Vec<Value> {
+        let mut by_process: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for sample in &self.samples {
+            by_process.entry(sample.process).or_default().push(sample.total);
+        }
+        let quantiles = |mut totals: Vec<u64>| {
+            totals.sort_unstable();
+            let all: Vec<u64> =
+                (0..100).map(|i| super::latency::nearest_rank(&totals, f64::from(i) + 0.5)).collect();
+            json!({"runs": totals.len(), "quantiles_ns": all})
+        };
+        by_process.into_values().map(quantiles).collect()
+    }
+
+    /// Everything, for another process.
+    pub fn to_json(&self) -> Value {
+        let cold: Vec<[u64; 3]> = self.cold.iter().map(|cold| [cold.load, cold.plan, cold.first]).collect();
+        json!({"headline": self.headline, "device": self.device, "plan": self.plan, "memory": self.memory,
+               "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
+               "cold": cold, "warmup_runs": self.warmup_runs, "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
+               "conditions": self.conditions.iter().map(|c| c.to_json()).collect::<Vec<_>>()})
+    }
+
+    /// From another process; `None` when something is missing.
+    pub fn from_json(value: &Value) -> Option<Measured> {
+        let list = |name: &str| value[name].as_array();
+        let cold = |value: &Value| {
+            let at = |index: usize| value.get(index)?.as_u64();
+            Some(Cold { load: at(0)?, plan: at(1)?, first: at(2)? })
+        };
+        Some(Measured {
+            headline: value["headline"].as_str()?.to_owned(),
+            device: value["device"].clone(),
+            plan: value["plan"].clone(),
+            memory: value["memory"].clone(),
+            samples: list("samples")?.iter().map(Sample::from_json).collect::<Option<_>>()?,
+            cold: list("cold")?.iter().map(cold).collect::<Option<_>>()?,
+            warmup_runs: value["warmup_runs"].as_u64()?,
+            wall_ns: value["wall_ns"].as_u64()?,
+            peak: value["peak"].as_u64(),
+            energy: value["energy"].as_u64(),
+            conditions: list("conditions")?.iter().map(Condition::from_json).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_process_to_process() {
+        let sample = |total: u64| Sample { total, at: 1, ..Sample::default() };
+        let one = Measured {
+            headline: "m on cpu".into(),
+            device: json!({"id": "cpu", "kind": "cpu"}),
+            samples: vec![sample(10), sample(30), sample(20)],
+            cold: vec![Cold { load: 1, plan: 2, first: 3 }],
+            wall_ns: 60,
+            peak: Some(5),
+            ..Measured::default()
+        };
+        let mut all = Measured::from_json(&one.to_json()).unwrap();
+        assert_eq!((all.samples.clone(), all.cold(), all.id()), (one.samples.clone(), one.cold(), "cpu"));
+        all.join(Measured { peak: Some(9), ..one }, 1);
+        assert_eq!((all.samples.len(), all.samples[4].process, all.peak, all.wall_ns), (6, 1, Some(9), 120));
+        let document = all.document(&all.latency().unwrap(), Vec::new());
+        assert_eq!(document["processes"].as_array().unwrap().len(), 2);
+        assert_eq!(document["throughput_per_s"], 5e7);
+        assert!(Measured::from_json(&json!({})).is_none());
+    }
+}

@@ -1,0 +1,232 @@
+//! The arguments of `bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sardonyx::Dim;
+
+use super::gate::Gate;
+use super::measured::Measured;
+use super::verdict::Regress;
+use crate::bind::Opened;
+use crate::cli::{DeviceArgs, InputArgs, parse_dim, parse_duration};
+use crate::failure::{Failure, Fault};
+use crate::output::Console;
+
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The ONNX model
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    /// Measure with each of these sizes of the first dimension that the inputs leave open, e.g. 1,4,8
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        conflicts_with = "sweep",
+        help_heading = "Inputs"
+    )]
+    batch: Vec<usize>,
+    /// Measure with each size of a dimension: dim:NAME=128..512 (doubling) or dim:NAME=128,192
+    #[arg(long, value_name = "dim:NAME=SIZES", value_parser = parse_sweep, help_heading = "Inputs")]
+    sweep: Option<(String, Sizes)>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// More devices, measured in turn with the first, e.g. device=vulkan:0,device=cpu
+    #[arg(long, value_name = "device=NAME,...", value_delimiter = ',', value_parser = parse_include, help_heading = "Device")]
+    pub(super) include: Vec<String>,
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+    /// Measured time on each device, in each process
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub(super) duration: Duration,
+    /// Least runs on each device, however long they take
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(super) min_runs: usize,
+    /// Runs before the measurement: auto (until the drift ends), a number, or a time
+    #[arg(long, value_name = "auto|N|TIME", value_parser = parse_warmup, default_value = "auto")]
+    pub(super) warmup: Warmup,
+    /// Measure in N fresh processes, one after the other [default: 1, with --cold 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: Option<u16>,
+    /// Begin runs at a fixed rate, like a camera; a late one counts from when it was due
+    #[arg(long, value_name = "HZ", value_parser = parse_rate, conflicts_with = "concurrency")]
+    pub(super) rate: Option<f64>,
+    /// Callers that share the session
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) concurrency: u16,
+    /// Measure the first run of fresh processes, without warm-up
+    #[arg(long, conflicts_with_all = ["rate", "concurrency", "warmup"])]
+    pub(super) cold: bool,
+    /// Compare with a document that `bench --out` wrote
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+    /// A gate on the change against the baseline, e.g. p95=5% (repeat); exit 1 beyond it, 8 when noise hides it
+    #[arg(long, value_name = "PERCENTILE=PART", value_parser = Regress::parse, requires = "baseline")]
+    pub(super) regress: Vec<Regress>,
+    /// A gate on each device, e.g. "p95_ms < 120" (repeat); exit 1 when one fails
+    ///
+    /// Names: min_ms p50_ms p90_ms p95_ms p99_ms max_ms mean_ms cv per_s first_ms load_ms plan_ms rss_mib device_mib
+    /// gpu_share spread. Comparisons: < <= > >=.
+    #[arg(long = "assert", value_name = "EXPR", value_parser = Gate::parse)]
+    pub(super) gates: Vec<Gate>,
+    /// Print the results as Markdown or CSV, for a ticket
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(super) format: Option<Form>,
+    /// Write what was measured to FILE for the process that started this one
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(super) worker: Option<PathBuf>,
+    /// A size that the process that started this one sweeps over
+    #[arg(long, hide = true, value_name = "NAME=N", value_parser = parse_dim, requires = "worker")]
+    worker_dim: Vec<(String, usize)>,
+}
+
+/// Files that a measurement is written to.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Files")]
+pub(super) struct FileArgs {
+    /// Write every measured run to FILE.csv
+    #[arg(long, value_name = "FILE")]
+    pub(super) samples: Option<PathBuf>,
+    /// Write a report to FILE.html: one page, no network, no script
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Write the gates as test cases to FILE.xml
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+}
+
+/// `--warmup`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Warmup {
+    /// Until the drift ends.
+    Auto,
+    /// So many runs.
+    Runs(usize),
+    /// So long.
+    Time(Duration),
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// A Markdown table.
+    Md,
+    /// CSV with a heading.
+    Csv,
+}
+
+/// The sizes of a sweep.
+type Sizes = Vec<usize>;
+
+impl Args {
+    /// How many processes measure.
+    pub(super) fn repeats(&self) -> usize {
+        self.repeat.map_or(if self.cold { 5 } else { 1 }, usize::from)
+    }
+
+    /// The sizes that this process was told to measure with.
+    pub(super) fn worker_dims(&self) -> Result<Vec<(String, usize)>, Failure> {
+        Ok(self.worker_dim.clone())
+    }
+
+    /// The sizes to measure with, one after the other: one empty list without a sweep.
+    pub(super) fn sweep(&self, opened: &Opened) -> Result<Vec<Vec<(String, usize)>>, Failure> {
+        if let Some((name, sizes)) = &self.sweep {
+            return Ok(sizes.iter().map(|&size| vec![(name.clone(), size)]).collect());
+        }
+        if self.batch.is_empty() {
+            return Ok(vec![Vec::new()]);
+        }
+        let signatures = opened.signatures()?;
+        let open = signatures.iter().find_map(|signature| match signature.shape.as_ref()?.first()? {
+            dim @ Dim::Symbolic(_) => Some(dim.to_string()),
+            Dim::Known(_) => None,
+        });
+        let name = open.ok_or_else(|| {
+            Failure::new(Fault::Usage, "--batch: no input of the model leaves its first dimension open")
+        })?;
+        Ok(self.batch.iter().map(|&size| vec![(name.clone(), size)]).collect())
+    }
+
+    /// Says when processes differ by more than a comparison can bear.
+    pub(super) fn warn_of_few(&self, measured: &Measured, console: &Console) {
+        let spread = super::latency::spread(&measured.samples);
+        if spread > 0.05 {
+            console.warn(format!(
+                "{}: the processes differ by +-{:.1} %; is the machine busy?",
+                measured.id(),
+                spread * 100.0
+            ));
+        }
+    }
+}
+
+fn parse_warmup(text: &str) -> Result<Warmup, String> {
+    match text {
+        "auto" => Ok(Warmup::Auto),
+        text => match text.parse() {
+            Ok(runs) => Ok(Warmup::Runs(runs)),
+            Err(_) => parse_duration(text).map(Warmup::Time),
+        },
+    }
+}
+
+fn parse_include(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("device=").filter(|name| !name.is_empty());
+    name.map(str::to_owned).ok_or_else(|| "write device=NAME".to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
+    rate.ok_or_else(|| format!("{text:?} is no rate from 0.001 to 1000000 Hz"))
+}
+
+/// `dim:NAME=128..512` or `dim:NAME=128,192`.
+fn parse_sweep(text: &str) -> Result<(String, Sizes), String> {
+    let wanted = "write dim:NAME=128..512 or dim:NAME=128,192";
+    let (name, sizes) = text.strip_prefix("dim:").and_then(|rest| rest.rsplit_once('=')).ok_or(wanted)?;
+    let number = |text: &str| text.trim().parse::<usize>().map_err(|_| format!("{text:?} is no size"));
+    let sizes = match sizes.split_once("..") {
+        Some((from, to)) => {
+            let (from, to) = (number(from)?, number(to)?);
+            if from == 0 || from > to {
+                return Err(wanted.to_owned());
+            }
+            let doubled = std::iter::successors(Some(from), |size| size.checked_mul(2));
+            let mut sizes: Sizes = doubled.take_while(|size| *size < to).collect();
+            sizes.push(to);
+            sizes
+        }
+        None => sizes.split(',').map(number).collect::<Result<_, _>>()?,
+    };
+    Ok((name.to_owned(), sizes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warm_up_and_included_devices() {
+        assert_eq!(parse_warmup("auto"), Ok(Warmup::Auto));
+        assert_eq!(parse_warmup("20"), Ok(Warmup::Runs(20)));
+        assert_eq!(parse_warmup("2s"), Ok(Warmup::Time(Duration::from_secs(2))));
+        assert!(parse_warmup("soon").is_err());
+        assert_eq!(parse_include("device=vulkan:0"), Ok("vulkan:0".into()));
+        assert!(parse_include("device=").is_err() && parse_include("cpu").is_err());
+    }
+
+    #[test]
+    fn sweeps_and_rates() {
+        assert_eq!(parse_sweep("dim:n=128..512"), Ok(("n".into(), vec![128, 256, 512])));
+        assert_eq!(parse_sweep("dim:n=100..300"), Ok(("n".into(), vec![100, 200, 300])));
+        assert_eq!(parse_sweep("dim:n=3,1"), Ok(("n".into(), vec![3, 1])));
+        for text in ["n=3", "dim:n=", "dim:n=0..4", "dim:n=8..4", "dim:3"] {
+            assert!(parse_sweep(text).is_err(), "{text}");
+        }
+        assert!(parse_rate("30").is_ok() && parse_rate("0").is_err() && parse_rate("nan").is_err());
+    }
+}

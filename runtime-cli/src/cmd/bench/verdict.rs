@@ -1,0 +1,272 @@
+//! Is it faster? Bootstrap intervals of the change of a percentile, and gates on it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::latency::nearest_rank;
+use super::measured::Measured;
+use crate::failure::{Failure, Fault};
+use crate::formats::{MOST_BYTES, read_file};
+
+/// Two measurements of the same thing differ by chance in 1 of 100.
+const CONFIDENCE: f64 = 0.99;
+const RESAMPLES: usize = 2000;
+
+/// What the interval of a change says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole interval is below 0.
+    Faster,
+    /// The whole interval is above 0.
+    Slower,
+    /// It holds 0.
+    NoDifference,
+}
+
+impl Verdict {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Faster => "faster",
+            Verdict::Slower => "slower",
+            Verdict::NoDifference => "no difference shown",
+        }
+    }
+}
+
+/// The change of a percentile against a baseline, as parts of the baseline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// The change.
+    pub change: f64,
+    /// Its interval.
+    pub interval: [f64; 2],
+}
+
+impl Change {
+    /// What it says.
+    pub fn verdict(&self) -> Verdict {
+        match self.interval {
+            [_, most] if most < 0.0 => Verdict::Faster,
+            [least, _] if least > 0.0 => Verdict::Slower,
+            _ => Verdict::NoDifference,
+        }
+    }
+
+    /// `-3.1 % [-3.6, -2.5] faster`.
+    pub fn to_text(self) -> String {
+        let [least, most] = self.interval.map(|part| part * 100.0);
+        format!("{:+.1} % [{least:+.1}, {most:+.1}] {}", self.change * 100.0, self.verdict().words())
+    }
+}
+
+/// The runs of some processes, in nanoseconds, sorted.
+pub type Processes = Vec<Vec<u64>>;
+
+/// The runs of a measurement by process.
+pub fn processes(measured: &Measured) -> Processes {
+    let last = measured.samples.iter().map(|sample| sample.process).max().unwrap_or(0);
+    let of = |process: u64| {
+        let own = measured.samples.iter().filter(|sample| sample.process == process);
+        let mut totals: Vec<u64> = own.map(|sample| sample.total).collect();
+        totals.sort_unstable();
+        totals
+    };
+    (0..=last).map(of).filter(|totals| !totals.is_empty()).collect()
+}
+
+/// The runs that a saved document keeps of the device called `id`.
+///
+/// # Errors
+/// When the file cannot be read, or has no measurement of that device.
+pub fn baseline(path: &Path, id: &str) -> Result<Processes, Failure> {
+    let bytes = read_file(path, MOST_BYTES)?;
+    let document: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(Fault::Malformed, format!("{}: {error}", path.display())))?;
+    let included = document["included"].as_array().into_iter().flatten();
+    let part = std::iter::once(&document).chain(included).find(|part| part["device"]["id"] == id);
+    let processes: Option<Processes> = part.and_then(|part| {
+        let list = part["processes"].as_array()?;
+        let quantiles = |process: &Value| {
+            let all: Option<Vec<u64>> =
+                process["quantiles_ns"].as_array()?.iter().map(Value::as_u64).collect();
+            all.filter(|all| !all.is_empty())
+        };
+        list.iter().map(quantiles).collect()
+    });
+    processes.filter(|processes| !processes.is_empty()).ok_or_else(|| {
+        let message = format!("{}: there is no measurement on {id} to compare with", path.display());
+        Failure::new(Fault::Usage, message).help("make one: sardonyx bench MODEL --out FILE")
+    })
+}
+
+/// A small generator (xorshift64*): the same measurement has the same interval always.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n.max(1) as u64) as usize
+    }
+}
+
+/// The mean of a percentile over processes: each process counts alike, whatever number of runs it managed.
+fn percentile(processes: &[&Vec<u64>], percent: f64) -> f64 {
+    let sum: f64 = processes.iter().map(|totals| nearest_rank(totals, percent) as f64).sum();
+    sum / processes.len().max(1) as f64
+}
+
+/// The change of a percentile from `before` to `after`. Processes are drawn with replacement, and runs within them; the
+/// interval is widened by what so few processes ask for. `None` without runs.
+pub fn change(before: &Processes, after: &Processes, percent: f64) -> Option<Change> {
+    let all = |processes: &Processes| percentile(&processes.iter().collect::<Vec<_>>(), percent);
+    let (old, new) = (all(before), all(after));
+    if before.is_empty() || after.is_empty() || old <= 0.0 {
+        return None;
+    }
+    let change = new / old - 1.0;
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut resample = |processes: &Processes| {
+        let drawn: Vec<f64> = (0..processes.len())
+            .map(|_| {
+                let own = &processes[random.below(processes.len())];
+                // A percentile of a resample is the percentile at a rank that varies like a binomial's.
+                let n = own.len() as f64;
+                let p = percent / 100.0;
+                let normal =
+                    (0..12).map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
+                let rank = (n * p + normal * (n * p * (1.0 - p)).sqrt()).clamp(0.0, n - 1.0);
+                own[rank as usize] as f64
+            })
+            .collect();
+        drawn.iter().sum::<f64>() / drawn.len() as f64
+    };
+    let mut changes: Vec<f64> =
+        (0..RESAMPLES).map(|_| resample(after) / resample(before).max(1.0) - 1.0).collect();
+    changes.sort_by(f64::total_cmp);
+    let tail = ((1.0 - CONFIDENCE) / 2.0 * RESAMPLES as f64) as usize;
+    let wide = widening(before.len(), after.len());
+    let [least, most] = [changes[tail], changes[RESAMPLES - 1 - tail]];
+    Some(Change { change, interval: [change + (least - change) * wide, change + (most - change) * wide] })
+}
+
+/// How much wider than the bootstrap's an interval is that rests on so few processes: the quantile of Student's
+/// distribution over that of the normal one, and the bias of the variance of few. One process says nothing about the
+/// spread between processes: it is held to be as large as that within.
+fn widening(before: usize, after: usize) -> f64 {
+    // Quantiles at 0.995 by degrees of freedom, from 1.
+    const STUDENT: [f64; 12] = [63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05];
+    let few = before.min(after);
+    if few < 2 {
+        return 2.0;
+    }
+    let freedom = before + after - 2;
+    let student = STUDENT.get(freedom - 1).copied().unwrap_or(2.58 + 5.6 / freedom as f64);
+    student / 2.576 * (few as f64 / (few as f64 - 1.0)).sqrt()
+}
+
+/// `--regress p95=5%`: the percentile may grow by that part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regress {
+    /// The percentile.
+    pub percent: f64,
+    /// The part.
+    pub limit: f64,
+}
+
+/// What a gate on a change says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole interval is within the limit.
+    Pass,
+    /// The whole interval is beyond it.
+    Fail,
+    /// The noise is larger than the limit asks for.
+    Inconclusive,
+}
+
+impl Regress {
+    /// Parses `p95=5%`.
+    ///
+    /// # Errors
+    /// Text for people.
+    pub fn parse(text: &str) -> Result<Regress, String> {
+        let (name, limit) = text.split_once('=').ok_or("write p95=5%")?;
+        let percent = name.trim().strip_prefix('p').and_then(|digits| digits.parse::<f64>().ok());
+        let percent = percent.filter(|percent| (0.0..=100.0).contains(percent) && *percent > 0.0);
+        let percent = percent.ok_or_else(|| format!("{name:?} is no percentile: p50, p95"))?;
+        let limit = limit.trim().strip_suffix('%').and_then(|digits| digits.trim().parse::<f64>().ok());
+        let limit = limit.filter(|limit| limit.is_finite() && *limit >= 0.0);
+        Ok(Regress { percent, limit: limit.ok_or("the limit is a percentage: 5%")? / 100.0 })
+    }
+
+    /// What a change means for the gate.
+    pub fn check(&self, change: &Change) -> Outcome {
+        match change.interval {
+            [_, most] if most <= self.limit => Outcome::Pass,
+            [least, _] if least > self.limit => Outcome::Fail,
+            _ => Outcome::Inconclusive,
+        }
+    }
+}
+
+/// A change as a field of a document.
+pub fn document(file: &Path, changes: &[(f64, Change)]) -> Value {
+    let mut fields = json!({"file": file.display().to_string()});
+    for (percent, change) in changes {
+        let [least, most] = change.interval;
+        fields[format!("p{percent}_change")] = json!([change.change, least, most]);
+        fields[format!("p{percent}_verdict")] = json!(change.verdict().words());
+    }
+    fields["verdict"] = fields["p50_verdict"].clone();
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs of some processes: each has an offset of its own, and runs vary within it.
+    fn made(random: &mut Random, processes: usize, level: f64) -> Processes {
+        let mut noise = |size: f64| (random.below(20001) as f64 / 10000.0 - 1.0) * size;
+        (0..processes)
+            .map(|_| {
+                let own = level * (1.0 + noise(0.01));
+                let mut runs: Vec<u64> = (0..60).map(|_| (own * (1.0 + noise(0.05))) as u64).collect();
+                runs.sort_unstable();
+                runs
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equal_builds_are_equal_and_slow_ones_slow() {
+        let mut random = Random(7);
+        let (mut equal, mut found) = (0, 0);
+        for _ in 0..100 {
+            let (a, b) = (made(&mut random, 5, 1e6), made(&mut random, 5, 1e6));
+            equal += usize::from(change(&a, &b, 50.0).unwrap().verdict() == Verdict::NoDifference);
+            let slow = made(&mut random, 5, 1.05e6);
+            found += usize::from(change(&a, &slow, 50.0).unwrap().verdict() == Verdict::Slower);
+        }
+        assert!(equal >= 95, "{equal}");
+        assert!(found >= 95, "{found}");
+        assert!(change(&Vec::new(), &Vec::new(), 50.0).is_none());
+    }
+
+    #[test]
+    fn gates_on_changes() {
+        let regress = Regress::parse("p95=5%").unwrap();
+        assert_eq!(regress, Regress { percent: 95.0, limit: 0.05 });
+        let change = |least: f64, most: f64| Change { change: 0.0, interval: [least, most] };
+        assert_eq!(regress.check(&change(-0.1, 0.04)), Outcome::Pass);
+        assert_eq!(regress.check(&change(0.06, 0.07)), Outcome::Fail);
+        assert_eq!(regress.check(&change(-0.1, 0.3)), Outcome::Inconclusive);
+        for text in ["p95", "95=5%", "p95=5", "p0=5%", "p95=-1%", "p101=5%"] {
+            assert!(Regress::parse(text).is_err(), "{text}");
+        }
+    }
+}
