@@ -13,21 +13,17 @@ pub const MULTIPLY_ADDS: u64 = (CHAINS * LANES) as u64;
 /// leaving them out.
 pub fn multiply_add(rounds: usize, factor: f32, summand: f32) -> f32 {
     #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the instructions.
-            #[allow(unsafe_code, reason = "SIMD kernels are chosen at run time")]
-            return unsafe { wide(rounds, factor, summand) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the CPU has the instructions.
-            #[allow(unsafe_code, reason = "SIMD kernels are chosen at run time")]
-            return unsafe { medium(rounds, factor, summand) };
-        }
-        return chains::<false, { LANES / 4 }>(rounds, factor, summand);
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the CPU has the instructions.
+        #[allow(unsafe_code, reason = "SIMD kernels are chosen at run time")]
+        return unsafe { wide(rounds, factor, summand) };
+    } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        // SAFETY: the CPU has the instructions.
+        #[allow(unsafe_code, reason = "SIMD kernels are chosen at run time")]
+        return unsafe { medium(rounds, factor, summand) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    chains::<true, { LANES / 4 }>(rounds, factor, summand)
+    // Without the instruction a fused multiply-add is a slow function on x86.
+    chains::<{ cfg!(not(target_arch = "x86_64")) }, { LANES / 4 }>(rounds, factor, summand)
 }
 
 #[cfg(target_arch = "x86_64")]
