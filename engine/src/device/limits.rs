@@ -15,7 +15,6 @@ pub(super) fn meet(a: &Capabilities, b: &Capabilities) -> Capabilities {
         binding_bytes: a.binding_bytes.min(b.binding_bytes),
         buffer_bytes: a.buffer_bytes.min(b.buffer_bytes),
         offset_alignment: a.offset_alignment.max(b.offset_alignment),
-        ..a.clone()
     }
 }
 

@@ -83,6 +83,9 @@ pub struct ProfiledStep {
     pub bytes: u64,
 }
 
+/// The parts of a model that a run met, and their steps.
+type Way = (Vec<Arc<Stage>>, Arc<[ProfiledStep]>);
+
 /// A step, or one of its launches, in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StepSpan {
@@ -182,7 +185,7 @@ impl Session {
         self.run(inputs.clone())?;
         let mut profiler = Profiler::new(self.device())?;
         let mut profile = Profile { clock: profiler.clock(), runs: Vec::new(), plain: Vec::new() };
-        let mut known: Option<(Vec<Arc<Stage>>, Arc<[ProfiledStep]>)> = None;
+        let mut known: Option<Way> = None;
         for _ in 0..runs {
             profile.plain.push(self.run(inputs.clone())?.times().total);
             let mut recorder = Recorder::profiling(&mut profiler);
