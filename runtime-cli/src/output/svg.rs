@@ -152,7 +152,7 @@ mod tests {
         svg.text([0.0, 0.0], 9.0, Anchor::Start, "#000", "<script>\u{1}\"&");
         let text = svg.finish();
         assert!(text.contains("&lt;script&gt;\u{fffd}&quot;&amp;"), "{text}");
-        assert_eq!(fitted("abcdefgh", 28.0, 10.0), "abcd…");
+        assert_eq!(fitted("abcdefgh", 29.0, 10.0), "abcd…");
         assert_eq!(fitted("abc", 100.0, 10.0), "abc");
     }
 }
