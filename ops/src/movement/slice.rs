@@ -1,5 +1,6 @@
 //! [`Slice`](https://onnx.ai/onnx/operators/onnx__Slice.html): every `step`-th element from `start` up to `end`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use sardonyx_shaders::Capabilities;
@@ -167,7 +168,15 @@ fn named(dim: &Dim, start: i64, end: &End, step: i64) -> Option<Dim> {
     length.div_ceil(usize::try_from(step).ok()?).ok()
 }
 
+/// A name for an extent that cannot be said: the same for the same slice of the same dimension, and for nothing else.
+fn unnamed(dim: &Dim, start: i64, end: &End, step: i64) -> Dim {
+    let mut hasher = DefaultHasher::new();
+    (dim, start, end, step).hash(&mut hasher);
+    Dim::named(&format!("Slice.{:016x}", hasher.finish()))
+}
+
 /// An end as inference knows it.
+#[derive(Hash)]
 enum End {
     Number(i64),
     Size(Dim),
@@ -222,7 +231,7 @@ impl Operator for Slice {
                     Dim::Known(run(size, bounds.starts[index], *end, step)?.count)
                 }
                 _ => named(&dims[axis], bounds.starts[index], &end, step)
-                    .unwrap_or_else(|| Dim::named("Slice.extent")),
+                    .unwrap_or_else(|| unnamed(&dims[axis], bounds.starts[index], &end, step)),
             };
         }
         let contents = match (sizes::of(x), dims.as_slice(), axes.as_slice()) {

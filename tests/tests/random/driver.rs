@@ -191,9 +191,7 @@ fn case_of(node: &Node, draw: &mut Draw) -> Result<Case, String> {
     }
     // A model may leave the sizes of its inputs open.
     if draw.one_in(3) {
-        for (index, (_, fact)) in graph.inputs.iter_mut().enumerate() {
-            *fact = opened(fact, index);
-        }
+        open_sizes(&mut graph);
     }
     let want =
         node.outputs.iter().zip(want).filter(|(wanted, _)| **wanted).map(|(_, tensor)| tensor).collect();
@@ -236,6 +234,13 @@ pub fn add_value(
         given.push(tensor.clone());
     }
     id
+}
+
+/// Takes the sizes of a graph's inputs away, as in a model that leaves them open.
+pub fn open_sizes(graph: &mut Graph) {
+    for (index, (_, fact)) in graph.inputs.iter_mut().enumerate() {
+        *fact = opened(fact, index);
+    }
 }
 
 /// The same type and rank, with names in place of sizes.

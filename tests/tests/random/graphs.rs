@@ -7,7 +7,7 @@ use sardonyx_ops::ir::graph::{Graph, Node as GraphNode, ValueId};
 use sardonyx_ops::{DType, Tensor};
 use sardonyx_tests::{gpu_turn, gpus};
 
-use crate::driver::{Case, Ran, add_value, compare, run};
+use crate::driver::{Case, Ran, add_value, compare, open_sizes, run};
 use crate::motifs;
 use crate::node::{Draw, Node, TOLERANCE, Tolerance};
 
@@ -92,6 +92,9 @@ pub fn random_graph(draw: &mut Draw) -> (Case, String) {
             case.graph.outputs.push(id);
             case.want.push(tensor);
         }
+    }
+    if draw.flag() {
+        open_sizes(&mut case.graph);
     }
     (case, text)
 }

@@ -9,7 +9,7 @@ use crate::node::{Draw, Node, tensor};
 /// Adds one of them behind value `at`.
 pub fn add(draw: &mut Draw, builder: &mut Builder, at: usize) {
     let dims = builder.dims(at);
-    match (draw.below(8), dims.len()) {
+    match (draw.below(10), dims.len()) {
         (0, 1..) => layer_norm(draw, builder, at),
         (1, 1..) => root_mean_square(draw, builder, at),
         (2, 3) if dims.iter().product::<usize>() <= 2000 => attention(draw, builder, at),
@@ -17,6 +17,7 @@ pub fn add(draw: &mut Draw, builder: &mut Builder, at: usize) {
         (4, 4) => conv_norm(draw, builder, at),
         (5, 2..) => quantized(draw, builder),
         (6, 2..) => dense(draw, builder, at),
+        (7 | 8, 1..) => shapes(draw, builder, at),
         _ => gelu(draw, builder, at),
     }
 }
@@ -198,4 +199,46 @@ fn quantized(draw: &mut Draw, builder: &mut Builder) {
     let weights =
         builder.constant(node("DequantizeLinear").int("axis", i64::from(per_column)), &[codes, scale]);
     builder.add(node("MatMul"), &[numbers, weights], &[]);
+}
+
+/// Sizes that are computed from a shape, as exporters of models with open sizes write them.
+fn shapes(draw: &mut Draw, builder: &mut Builder, at: usize) {
+    let rank = builder.dims(at).len();
+    let constant = |builder: &mut Builder, x: Tensor| builder.constant(node("Identity"), &[x]);
+    match draw.below(4) {
+        0 => {
+            let (axis, rest) = (draw.below(rank) as i64, draw.vector(DType::I64, &[-1]));
+            let axis = draw.vector(DType::I64, &[axis]);
+            let shape = builder.add(node("Shape"), &[at], &[]);
+            let own = builder.add(node("Gather"), &[shape], &[axis]);
+            let target = builder.add(node("Concat").int("axis", 0), &[own], &[rest]);
+            builder.add(node("Reshape"), &[at, target], &[]);
+        }
+        1 => {
+            let shape = builder.add(node("Shape"), &[at], &[]);
+            let zeros = builder.add(node("ConstantOfShape"), &[shape], &[]);
+            builder.add(node("Add"), &[at, zeros], &[]);
+        }
+        2 => {
+            // The last few elements, of which there may be fewer.
+            let (start, end) = (draw.between(-9, -1), draw.vector(DType::I64, &[i64::MAX]));
+            let (start, axis) = (draw.vector(DType::I64, &[start]), draw.vector(DType::I64, &[-1]));
+            let last = builder.add(node("Slice"), &[at], &[start, end, axis]);
+            let shape = builder.add(node("Shape"), &[last], &[]);
+            let one = draw.data(DType::F32, &[1]);
+            let one = constant(builder, one);
+            let spread = builder.add(node("Expand"), &[one, shape], &[]);
+            builder.add(node("Mul"), &[last, spread], &[]);
+        }
+        _ => {
+            let last = tensor(DType::I64, &[], &[-1.0]);
+            let shape = builder.add(node("Shape"), &[at], &[]);
+            let count = builder.add(node("Gather"), &[shape], &[last]);
+            let zero = constant(builder, tensor(DType::I64, &[], &[0.0]));
+            let steps = builder.add(node("Range"), &[zero, count], &[tensor(DType::I64, &[], &[1.0])]);
+            let steps = builder.add(node("Cast").int("to", 1), &[steps], &[]);
+            let small = builder.add(node("Mul"), &[steps], &[number(0.0625)]);
+            builder.add(node("Add"), &[at, small], &[]);
+        }
+    }
 }
