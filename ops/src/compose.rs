@@ -46,6 +46,15 @@ impl Composition {
         id
     }
 
+    /// The outputs of an operator that has several.
+    pub fn node_of<const N: usize>(&mut self, op: Arc<dyn Operator>, inputs: &[ValueId]) -> [ValueId; N] {
+        let name: Arc<str> = format!("{}{}", op.name(), self.graph.nodes.len()).into();
+        let outputs = std::array::from_fn(|index| self.graph.add_value(format!("{name}.{index}")));
+        let inputs = inputs.iter().map(|&id| Some(id)).collect();
+        self.graph.nodes.push(Node { name, op, inputs, outputs: outputs.map(Some).to_vec() });
+        outputs
+    }
+
     /// A node of another graph. `here` says where what it reads is found, and is told where its results are.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ pub enum Accumulator {
     F32,
     /// 64-bit integers, such as positions.
     I64,
+    /// 32-bit integers: sums of products of bytes.
+    I32,
     /// The value type of the input with this index.
     Input(usize),
 }
@@ -75,8 +77,11 @@ const ANY: &[Storage] = &[
     Storage::U8,
     Storage::Bool,
 ];
+/// Numbers, and bytes whose greatest is found as a number.
+const POOLED: &[Storage] = &[Storage::F32, Storage::F16, Storage::I8, Storage::U8];
 const I32: &[Storage] = &[Storage::I32];
 const F32: &[Storage] = &[Storage::F32];
+const U32: &[Storage] = &[Storage::U32];
 const INDICES: &[Storage] = &[Storage::I64, Storage::I32];
 
 const WORDS: &[Storage] = &[Storage::F32, Storage::F16, Storage::I32, Storage::U32, Storage::I64];
@@ -232,7 +237,7 @@ variants! {
     }
     /// Maximum, mean or norm of windows over up to three dimensions.
     POOL = "pool" {
-        inputs: [x: FLOATS],
+        inputs: [x: POOLED],
         knobs: [("KIND", 1)],
         accumulator: Accumulator::F32,
         single: false,
@@ -341,6 +346,38 @@ variants! {
         accumulator: Accumulator::F32,
         single: false,
         params: matmul::Matmul,
+    }
+    /// Products of bytes, four rows by four columns to an invocation.
+    MATMUL_INT8 = "matmul_int8" {
+        inputs: [a: U32, b: U32, constants: I32, zero: U32],
+        knobs: [("SIGNED", 1), ("WHOLE", 1), ("ZEROS", 1)],
+        accumulator: Accumulator::I32,
+        single: false,
+        params: matmul::MatmulInt8,
+    }
+    /// Products with packed codes, one or four rows by four columns to an invocation or several.
+    MATMUL_NBITS = "matmul_nbits" {
+        inputs: [a: FLOATS, b: U32, factors: F32],
+        knobs: [("SPLIT", 16), ("BITS", 8), ("ROWS", 4), ("WHOLE", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: matmul::MatmulNbits,
+    }
+    /// Convolutions of bytes, four output channels by four output elements to an invocation.
+    CONV_INT8 = "conv_int8" {
+        inputs: [x: U32, w: U32, constants: I32, zero: U32],
+        knobs: [("SIGNED", 1), ("ZEROS", 1), ("POINTWISE", 1)],
+        accumulator: Accumulator::I32,
+        single: false,
+        params: conv::Conv,
+    }
+    /// Depthwise convolutions of bytes.
+    CONV_INT8_DEPTHWISE = "conv_int8_depthwise" {
+        inputs: [x: U32, w: I32, constants: I32, zero: U32],
+        knobs: [("SIGNED", 1)],
+        accumulator: Accumulator::I32,
+        single: false,
+        params: conv::Conv,
     }
     /// Convolutions of any kind, four output channels by four output elements to an invocation.
     CONV_DIRECT = "conv_direct" {

@@ -40,6 +40,7 @@ fn kernels(variant: &'static Variant) -> Vec<Kernel> {
                 let accumulator = match variant.accumulator {
                     Accumulator::F32 => ValueType::F32,
                     Accumulator::I64 => ValueType::I64,
+                    Accumulator::I32 => ValueType::I32,
                     Accumulator::Input(index) => inputs[index].0.value(),
                 };
                 let storage = match variant.accumulator {

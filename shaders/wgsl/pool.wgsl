@@ -33,13 +33,13 @@ fn window(i: u32) -> f32 {
   var acc = 0.0;
   if (KIND == 0u) {
     let at_first = start + first * step;
-    acc = x_at(u32(((i32(plane) * size.x + at_first.x) * size.y + at_first.y) * size.z + at_first.z));
+    acc = f32(x_at(u32(((i32(plane) * size.x + at_first.x) * size.y + at_first.y) * size.z + at_first.z)));
   }
   for (var a = first.x; a < end.x; a++) {
     for (var b = first.y; b < end.y; b++) {
       let row = (i32(plane) * size.x + start.x + a * step.x) * size.y + start.y + b * step.y;
       for (var c = first.z; c < end.z; c++) {
-        let v = x_at(u32(row * size.z + start.z + c * step.z));
+        let v = f32(x_at(u32(row * size.z + start.z + c * step.z)));
         if (KIND == 0u) {
           acc = max(acc, v);
         } else if (KIND == 1u) {

@@ -135,7 +135,7 @@ impl Conv {
     }
 
     /// The sizes of a convolution over operands of these dimensions.
-    pub(super) fn sizes(&self, x: &[usize], w: &[usize], bias: Option<&[usize]>) -> Result<Sizes, OpError> {
+    pub(crate) fn sizes(&self, x: &[usize], w: &[usize], bias: Option<&[usize]>) -> Result<Sizes, OpError> {
         let known = |dims: &[usize]| crate::ir::dim::from_known(dims);
         let bias = bias.map(known);
         let shape = self.shape(&known(x), &known(w), bias.as_deref())?;

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod check;
 pub(crate) mod gemm;
+pub(crate) mod integer;
 pub mod math;
 pub mod roof;
 pub(crate) mod tiles;

@@ -29,9 +29,9 @@ pub(crate) struct Grid {
 }
 
 /// A rectangle of an output, owned by one thread.
-pub(crate) struct Tile<'a> {
+pub(crate) struct Tile<'a, T = f32> {
     /// Points at element (0, 0) of the tile.
-    first: *mut f32,
+    first: *mut T,
     /// Which matrix.
     pub plane: usize,
     /// First row, counted within the matrix.
@@ -46,7 +46,7 @@ pub(crate) struct Tile<'a> {
     stride: usize,
     /// Flat index of element (0, 0) in the output.
     start: usize,
-    output: PhantomData<&'a mut [f32]>,
+    output: PhantomData<&'a mut [T]>,
 }
 
 impl Grid {
@@ -82,27 +82,24 @@ impl Grid {
     }
 }
 
-impl Tile<'_> {
+impl<T> Tile<'_, T> {
     /// Row `row` of the tile; empty past the last one.
-    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         if row >= self.rows {
             return &mut [];
         }
-        // SAFETY: `for_each_tile` made the tile from a slice that holds all its rows, and gives each tile to one
+        // SAFETY: `share_out` made the tile from a slice that holds all its rows, and gives each tile to one
         // thread once; `&mut self` excludes a second borrow.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.columns) }
     }
 
     /// The tile as a destination of a matrix product: its first element, and the elements between rows.
-    pub fn destination(&mut self) -> (*mut f32, usize) {
+    pub fn destination(&mut self) -> (*mut T, usize) {
         (self.first, self.stride)
     }
 
     /// Calls `visit` with every run of the tile that is contiguous in memory, and the flat index it starts at.
-    fn runs(
-        &mut self,
-        mut visit: impl FnMut(&mut [f32], usize) -> Result<(), OpError>,
-    ) -> Result<(), OpError> {
+    fn runs(&mut self, mut visit: impl FnMut(&mut [T], usize) -> Result<(), OpError>) -> Result<(), OpError> {
         if self.columns == self.stride {
             // SAFETY: as in `row_mut`; the rows follow each other without gaps.
             let all = unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.columns) };
@@ -117,10 +114,10 @@ impl Tile<'_> {
 }
 
 /// The output's address, shared with the threads that fill it.
-struct Shared(*mut f32);
+struct Shared<T>(*mut T);
 
 // SAFETY: threads write through it only inside the tiles they were given, which do not overlap.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
 /// Fills `output` tile by tile on all threads of the current pool: `fill` computes one tile, with a piece of `scratch`
 /// of its own of `share` elements; then the tile passes through `finish`, `base` being the flat index of `output[0]`.
@@ -131,9 +128,33 @@ pub(crate) fn for_each_tile(
     output: &mut [f32],
     base: usize,
     grid: &Grid,
-    (scratch, share): (&mut [f32], usize),
+    scratch: (&mut [f32], usize),
     finish: Option<&Finish<'_>>,
     fill: impl Fn(&mut Tile<'_>, &mut [f32]) -> Result<(), OpError> + Sync,
+) -> Result<(), OpError> {
+    let start = || finish.map(Finish::workspace).transpose();
+    share_out(output, base, grid, scratch, start, |tile, scratch, workspace| {
+        fill(tile, scratch)?;
+        match (finish, workspace) {
+            (Some(finish), Some(workspace)) => {
+                tile.runs(|run, start| finish.apply_with(workspace, run, start))
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+/// The same for elements of any type: `start` gives each thread what it keeps from tile to tile.
+///
+/// # Errors
+/// When `output` is not as large as the grid, `scratch` holds no piece, or `start` or `fill` fails.
+pub(crate) fn share_out<T: Send, S: Send, W>(
+    output: &mut [T],
+    base: usize,
+    grid: &Grid,
+    (scratch, share): (&mut [S], usize),
+    start: impl Fn() -> Result<W, OpError> + Sync,
+    fill: impl Fn(&mut Tile<'_, T>, &mut [S], &mut W) -> Result<(), OpError> + Sync,
 ) -> Result<(), OpError> {
     let size = grid.rows.checked_mul(grid.columns).and_then(|n| n.checked_mul(grid.planes));
     if size != Some(output.len()) || grid.tile_rows == 0 || grid.tile_columns == 0 {
@@ -145,8 +166,8 @@ pub(crate) fn for_each_tile(
     let shared = Shared(output.as_mut_ptr());
     let shared = &shared;
     let next = AtomicUsize::new(0);
-    let worker = |scratch: &mut [f32]| -> Result<(), OpError> {
-        let mut workspace = finish.map(Finish::workspace).transpose()?;
+    let worker = |scratch: &mut [S]| -> Result<(), OpError> {
+        let mut own = start()?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= tiles {
@@ -168,10 +189,7 @@ pub(crate) fn for_each_tile(
                 start: base + start,
                 output: PhantomData,
             };
-            fill(&mut tile, scratch)?;
-            if let (Some(finish), Some(workspace)) = (finish, &mut workspace) {
-                tile.runs(|run, start| finish.apply_with(workspace, run, start))?;
-            }
+            fill(&mut tile, scratch, &mut own)?;
         }
     };
     let threads = rayon::current_num_threads().min(tiles);

@@ -4,6 +4,7 @@
 //! a row of [`OPERATORS`].
 
 pub mod aligned;
+mod bytes;
 pub mod cast;
 pub mod cast_narrow;
 pub mod functions;
@@ -94,6 +95,9 @@ impl Operator for Pointwise {
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let Some(output) = problem.outputs.first() else { return Ok(None) };
+        if let Some(table) = bytes::TableKernel::prepare(&self.expr, problem)? {
+            return Ok(Some(Box::new(table)));
+        }
         Ok(Some(Box::new(PointwiseKernel { expr: self.expr.clone(), dims: output.dims.to_vec() })))
     }
 

@@ -1,11 +1,12 @@
 //! What pooling operators share: walking windows, the fast path over `f32` planes, and the GPU kernel.
 
 use rayon::prelude::*;
-use sardonyx_shaders::storage::{ValueType, Width};
+use sardonyx_shaders::expression::{Expression, Output, Step};
+use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
 use super::window::{Axis, UNIT, Window};
-use crate::dispatch::{Binding, Candidate, Dispatch, Refusal, linear_grid, word};
+use crate::dispatch::{Binding, Candidate, Dispatch, Ending, Refusal, linear_grid, word};
 use crate::error::OpError;
 use crate::ir::dim::Dim;
 use crate::ir::fact::Fact;
@@ -196,12 +197,14 @@ impl PoolKernel {
     /// A kernel for an input of these dimensions; `None` for other types and more than three spatial axes.
     pub fn prepare(window: &Window, kind: Kind, problem: &Problem<'_>) -> Option<Box<dyn CpuKernel>> {
         let x = problem.input(0)?;
-        if x.dtype != crate::DType::F32 || problem.outputs.len() != 1 {
+        let bytes = kind == Kind::Max && matches!(x.dtype, crate::DType::I8 | crate::DType::U8);
+        if (x.dtype != crate::DType::F32 && !bytes) || problem.outputs.len() != 1 {
             return None;
         }
         let planes = Planes::new(window, x.dims).ok()?;
         let volume = planes.volume()?;
-        Some(Box::new(PoolKernel { planes, volume, kind }))
+        let kernel = PoolKernel { planes, volume, kind };
+        Some(if bytes { Box::new(BytesKernel(kernel)) } else { Box::new(kernel) })
     }
 }
 
@@ -229,6 +232,44 @@ impl CpuKernel for PoolKernel {
     }
 }
 
+/// The greatest bytes of windows, plane by plane as `f32`, which holds them exactly.
+struct BytesKernel(PoolKernel);
+
+impl CpuKernel for BytesKernel {
+    fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
+        let x: View<'_> = crate::movement::sizes::view(run.inputs, 0)?;
+        let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
+        let PoolKernel { planes, volume, kind } = &self.0;
+        let (from, to, signed) = (planes.input_plane(), planes.output_plane(), x.dtype == crate::DType::I8);
+        if x.bytes.len() != planes.count * from || output.bytes.len() != planes.count * to {
+            return Err(OpError::Internal("a pooling kernel for other sizes"));
+        }
+        if output.bytes.is_empty() || x.is_empty() {
+            output.bytes.fill(if signed { i8::MIN as u8 } else { u8::MIN });
+            return Ok(());
+        }
+        let each = output.bytes.par_chunks_mut(to).zip(x.bytes.par_chunks(from));
+        each.for_each_init(
+            || (vec![0.0; from], vec![0.0; to]),
+            |(wide, results), (y, x)| {
+                if signed {
+                    wide.iter_mut().zip(x).for_each(|(slot, &x)| *slot = f32::from(x as i8));
+                } else {
+                    wide.iter_mut().zip(x).for_each(|(slot, &x)| *slot = f32::from(x));
+                }
+                planes.plane(volume, *kind, wide, results);
+                // Windows outside the input are the least byte.
+                if signed {
+                    y.iter_mut().zip(&*results).for_each(|(slot, &x)| *slot = x as i8 as u8);
+                } else {
+                    y.iter_mut().zip(&*results).for_each(|(slot, &x)| *slot = x as u8);
+                }
+            },
+        );
+        Ok(())
+    }
+}
+
 /// The GPU kernel for a problem.
 ///
 /// # Errors
@@ -244,8 +285,9 @@ pub fn candidate(
     let refuse = |reason: String| Refusal { kernel, reason };
     let x = problem.input(0).ok_or_else(|| refuse("an input is missing".to_owned()))?;
     let storage = problem.stored(kernel, Some(x))?;
-    if storage.value() != ValueType::F32 {
-        return Err(refuse(format!("it pools floats, not {}", x.dtype)));
+    let bytes = kind == Kind::Max && matches!(storage, Storage::I8 | Storage::U8);
+    if storage.value() != ValueType::F32 && !bytes {
+        return Err(refuse(format!("it pools floats and greatest bytes, not {}", x.dtype)));
     }
     let planes = Planes::new(window, x.dims).map_err(|error| refuse(error.to_string()))?;
     let volume = planes.volume().ok_or_else(|| refuse("more than three spatial axes".to_owned()))?;
@@ -279,7 +321,17 @@ pub fn candidate(
         before: each(|axis| axis.before)?,
         after: each(|axis| axis.after)?,
     };
-    let ending = problem.ending(kernel, ValueType::F32, Width::Four)?;
+    let ending = if bytes {
+        let value = storage.value();
+        let function = format!("cast_f32_{}", x.dtype);
+        let cast = Step::Call { function, args: vec![0], params: Vec::new(), value };
+        let outputs = vec![Output { step: 1, storage, width: Width::Four }];
+        let steps = vec![Step::Accumulator, cast];
+        let expression = Expression { accumulator: ValueType::F32, operands: Vec::new(), steps, outputs };
+        Ending { expression, reads: Vec::new(), operands: Vec::new() }
+    } else {
+        problem.ending(kernel, ValueType::F32, Width::Four)?
+    };
     let dispatch = Dispatch {
         kernel: Kernel {
             variant,

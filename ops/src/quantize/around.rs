@@ -11,6 +11,7 @@ use crate::compose::Composition;
 use crate::error::OpError;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
+use crate::ir::graph::ValueId;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
@@ -136,19 +137,25 @@ impl Operator for Around {
     fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
         let mut graph = Composition::default();
         let mut given = Vec::new();
+        let zero_point = optional(inputs, self.output + 1);
+        let mut output = vec![graph.input(self.output, required(inputs, self.output)?)];
+        output.extend(zero_point.map(|fact| graph.input(self.output + 1, fact)));
+        let first = required(inputs, self.quantized[0])?.dtype;
+        let quantize: Arc<dyn Operator> = Arc::new(self.quantize(first, zero_point.map(|fact| fact.dtype))?);
+        let quantized = |graph: &mut Composition, x: ValueId| {
+            graph.node(Arc::clone(&quantize), &[&[x], output.as_slice()].concat())
+        };
+        // What only moves elements moves bytes, quantized element by element before.
+        let moves = self.inner.name() == "Concat";
         for &first in &self.quantized {
             let mut operands = vec![graph.input(first, required(inputs, first)?)];
             operands.push(graph.input(first + 1, required(inputs, first + 1)?));
             operands.extend(optional(inputs, first + 2).map(|fact| graph.input(first + 2, fact)));
-            given.push(graph.node(Arc::new(DEQUANTIZE), &operands));
+            let x = graph.node(Arc::new(DEQUANTIZE), &operands);
+            given.push(if moves { quantized(&mut graph, x) } else { x });
         }
         let result = graph.node(Arc::clone(&self.inner), &given);
-        let zero_point = optional(inputs, self.output + 1);
-        let mut operands = vec![result, graph.input(self.output, required(inputs, self.output)?)];
-        operands.extend(zero_point.map(|fact| graph.input(self.output + 1, fact)));
-        let first = required(inputs, self.quantized[0])?.dtype;
-        let quantize = self.quantize(first, zero_point.map(|fact| fact.dtype))?;
-        let y = graph.node(Arc::new(quantize), &operands);
+        let y = if moves { result } else { quantized(&mut graph, result) };
         Ok(graph.finish(&[y]))
     }
 

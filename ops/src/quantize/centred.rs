@@ -1,6 +1,7 @@
 //! Quantized integers without their zero point, and sums of their products as quantized integers again.
 
-use super::granularity::{quantized, range};
+use super::ends::Bounds;
+use super::granularity::quantized;
 use crate::broadcast::{self, Strides};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
@@ -113,7 +114,7 @@ pub(super) fn only(values: &[f64], what: &'static str) -> Result<f64, OpError> {
     }
 }
 
-/// `round(sum · a · b / y) + zero point` in the type of the zero point, computed in f32.
+/// `round(sum · a · b / y) + zero point` in the type of the zero point and within `bounds`, computed in f32.
 ///
 /// # Errors
 /// When an output scale is not one number, or its type is not of one byte.
@@ -122,11 +123,12 @@ pub(super) fn requantized(
     [a, b]: [&Scale; 2],
     output_scale: &View<'_>,
     zero_point: &View<'_>,
+    bounds: Bounds,
 ) -> Result<Tensor, OpError> {
     let output_scale = only(&numbers::floats(output_scale)?, "output scale")? as f32;
     let own = super::granularity::reals(zero_point)?;
     let own = only(&own, "output zero point")?;
-    let range = range(zero_point.dtype).ok_or(OpError::Internal("a zero point that is no small integer"))?;
+    let range = bounds.within(zero_point.dtype)?;
     let mut values = Vec::with_capacity(sums.len());
     for (i, &sum) in sums.elements::<i32>()?.iter().enumerate() {
         let factor = a.at(i)? * b.at(i)? / output_scale;

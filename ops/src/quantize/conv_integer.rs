@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::centred::{centred, expect_bytes};
+use super::ends::{Bounds, Places};
+use super::{conv_cpu, conv_gpu};
 use crate::build::NodeSpec;
 use crate::conv::conv::Conv;
 use crate::dispatch::Lowering;
@@ -14,7 +16,7 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// A convolution of `x − its zero point` with `w − its zero point`; what pads has the value of the zero point.
@@ -23,6 +25,8 @@ pub struct ConvInteger {
     /// Window and groups.
     pub conv: Conv,
 }
+
+const PLACES: Places = Places { x: 0, w: 1, x_zero: 2, w_zero: 3, scales: None, output: None, bias: None };
 
 /// Builds [`ConvInteger`].
 ///
@@ -58,8 +62,19 @@ impl Operator for ConvInteger {
         self.conv.reference(&[Some(x.view()), Some(w.view())], 1)
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("ConvInteger", "convolutions of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(x), Some(w)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
+        conv_cpu::prepare(problem, self.conv.sizes(x.dims, w.dims, None)?, PLACES, Bounds::NONE)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(x), Some(w)) = (problem.input(0), problem.input(1)) else {
+            return Lowering::refused("ConvInteger", "an operand is missing");
+        };
+        match self.conv.sizes(x.dims, w.dims, None) {
+            Ok(sizes) => conv_gpu::lower(problem, caps, &sizes, PLACES, Bounds::NONE),
+            Err(error) => Lowering::refused("ConvInteger", error.to_string()),
+        }
     }
 }
 

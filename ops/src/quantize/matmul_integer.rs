@@ -5,6 +5,9 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::centred::{centred, expect_bytes};
+use super::ends::{Bounds, Places};
+use super::product_cpu::{Output, ProductKernel};
+use super::product_gpu;
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
@@ -14,14 +17,16 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::matmul::matmul::MatMul;
-use crate::matmul::product;
+use crate::matmul::product::{self, Product};
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// `(a − its zero point) · (b − its zero point)`; sums wrap in 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MatMulInteger;
+
+const PLACES: Places = Places { x: 0, w: 1, x_zero: 2, w_zero: 3, scales: None, output: None, bias: None };
 
 /// Builds [`MatMulInteger`].
 ///
@@ -70,8 +75,20 @@ impl Operator for MatMulInteger {
         Ok(vec![multiply([&a, &b], [optional(inputs, 2), optional(inputs, 3)])?])
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("MatMulInteger", "products of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
+        let product = Product::new(a.dims, b.dims, false, false)?;
+        ProductKernel::prepare(problem, product, PLACES, Output::Sums, Bounds::NONE)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(1)) else {
+            return Lowering::refused("MatMulInteger", "a factor is missing");
+        };
+        match Product::new(a.dims, b.dims, false, false) {
+            Ok(product) => product_gpu::lower(problem, caps, &product, PLACES, Output::Sums, Bounds::NONE),
+            Err(error) => Lowering::refused("MatMulInteger", error.to_string()),
+        }
     }
 }
 

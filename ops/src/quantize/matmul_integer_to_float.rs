@@ -8,9 +8,13 @@ use sardonyx_shaders::Capabilities;
 
 use super::centred::{Scale, expect_bytes, stretched};
 use super::dynamic_quantize_linear::DynamicQuantizeLinear;
+use super::ends::{Bounds, Places, Rounding};
 use super::matmul_integer::{multiply, shape};
+use super::product_cpu::{Output, ProductKernel};
+use super::product_gpu;
 use crate::broadcast::Strides;
 use crate::build::NodeSpec;
+use crate::compose::Composition;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::ir::dtype::DType;
@@ -18,14 +22,23 @@ use crate::ir::fact::Fact;
 use crate::ir::numbers;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::matmul::product::Product;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Expansion, Operator, Role};
 use crate::problem::Problem;
 
 /// `(a − its zero point) · (b − its zero point) · both scales + bias`. Inputs: `a`, `b`, their scales, their zero points,
 /// bias.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MatMulIntegerToFloat;
+pub struct MatMulIntegerToFloat {
+    /// Sums, products and results are rounded to f32 one after the other, as separate operators would; else once.
+    pub stepwise: bool,
+}
+
+const PLAIN: MatMulIntegerToFloat = MatMulIntegerToFloat { stepwise: false };
+
+const PLACES: Places =
+    Places { x: 0, w: 1, x_zero: 4, w_zero: 5, scales: Some([2, 3]), output: None, bias: Some(6) };
 
 /// Builds [`MatMulIntegerToFloat`].
 ///
@@ -33,7 +46,13 @@ pub struct MatMulIntegerToFloat;
 /// When there are not four to seven inputs.
 pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(4, 7, "4 to 7")?;
-    Ok(Arc::new(MatMulIntegerToFloat))
+    Ok(Arc::new(MatMulIntegerToFloat { stepwise: false }))
+}
+
+impl MatMulIntegerToFloat {
+    fn rounding(self) -> Rounding {
+        if self.stepwise { Rounding::Steps } else { Rounding::Once }
+    }
 }
 
 impl Operator for MatMulIntegerToFloat {
@@ -60,20 +79,49 @@ impl Operator for MatMulIntegerToFloat {
         let scales = [Scale::new(&a_scale, dims, rows)?, Scale::new(&b_scale, dims, columns)?];
         let mut values = Vec::with_capacity(sums.len());
         for (i, &sum) in sums.elements::<i32>()?.iter().enumerate() {
-            values.push(f64::from(sum) * f64::from(scales[0].at(i)? * scales[1].at(i)?));
+            let factor = scales[0].at(i)? * scales[1].at(i)?;
+            values.push(match self.stepwise {
+                true => f64::from(sum as f32 * factor),
+                false => f64::from(sum) * f64::from(factor),
+            });
         }
         if let Some(bias) = optional(inputs, 6) {
             let strides = Strides::new(&stretched(bias.dims, dims, columns)?, dims);
             let bias = numbers::floats(&bias)?;
             for (i, value) in values.iter_mut().enumerate() {
+                // A sum of two f32 is rounded once, here as f64 or when it becomes f32.
                 *value += bias.get(strides.offset(i)).ok_or(OpError::Internal("a bias that is too short"))?;
             }
         }
         Ok(vec![numbers::float_tensor(dtype, dims, &values)?])
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("MatMulIntegerToFloat", "products of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
+        let product = Product::new(a.dims, b.dims, false, false)?;
+        let output = Output::Numbers(1.0, self.rounding());
+        ProductKernel::prepare(problem, product, PLACES, output, Bounds::NONE)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(1)) else {
+            return Lowering::refused("MatMulIntegerToFloat", "a factor is missing");
+        };
+        match Product::new(a.dims, b.dims, false, false) {
+            Ok(product) => product_gpu::lower(
+                problem,
+                caps,
+                &product,
+                PLACES,
+                Output::Numbers(1.0, self.rounding()),
+                Bounds::NONE,
+            ),
+            Err(error) => Lowering::refused("MatMulIntegerToFloat", error.to_string()),
+        }
+    }
+
+    fn role(&self) -> Role {
+        Role::Anchor
     }
 }
 
@@ -96,6 +144,24 @@ impl Operator for DynamicQuantizeMatMul {
         "DynamicQuantizeMatMul"
     }
 
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        let mut graph = Composition::default();
+        let a = graph.input(0, required(inputs, 0)?);
+        let [bytes, scale, zero_point] = graph.node_of(Arc::new(DynamicQuantizeLinear), &[a]);
+        let b_fact = required(inputs, 1)?;
+        let (b, b_scale) = (graph.input(1, b_fact), graph.input(2, required(inputs, 2)?));
+        let mut operands = vec![bytes, b, scale, b_scale, zero_point];
+        let bias = optional(inputs, 4);
+        operands.extend(match optional(inputs, 3) {
+            Some(fact) => Some(graph.input(3, fact)),
+            None if bias.is_some() => Some(graph.constant(Tensor::zeroed(b_fact.dtype, &[])?)),
+            None => None,
+        });
+        operands.extend(bias.map(|fact| graph.input(4, fact)));
+        let y = graph.node(Arc::new(PLAIN), &operands);
+        Ok(graph.finish(&[y]))
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
         if a.dtype != DType::F32 {
@@ -113,7 +179,7 @@ impl Operator for DynamicQuantizeMatMul {
         let (b, b_scale) = (view(inputs, 1)?, view(inputs, 2)?);
         let all = [Some(bytes.view()), Some(b), Some(scale.view()), Some(b_scale), Some(zero_point.view())];
         let rest = [optional(inputs, 3), optional(inputs, 4)];
-        MatMulIntegerToFloat.reference(&[&all[..], &rest].concat(), 1)
+        PLAIN.reference(&[&all[..], &rest].concat(), 1)
     }
 
     fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
@@ -140,7 +206,7 @@ mod tests {
         let zeros = [Tensor::scalar(5u8), Tensor::from_slice(&[2], &[3i8, 1]).unwrap()];
         let bias = Tensor::from_slice(&[2], &[1f32, 2.0]).unwrap();
         let all = [&a, &b, &scales[0], &scales[1], &zeros[0], &zeros[1], &bias].map(|x| Some(x.view()));
-        let y = MatMulIntegerToFloat.reference(&all, 1).unwrap().remove(0);
+        let y = PLAIN.reference(&all, 1).unwrap().remove(0);
         close(&y, &[-0.554, 101.801, 1.09, 3.845]);
         let a = Tensor::from_slice(&[2, 3], &[1f32, 2.0, -3.0, 0.5, 0.25, 4.0]).unwrap();
         let (scale, zero) = (Tensor::scalar(0.02f32), Tensor::scalar(3i8));

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use sardonyx_shaders::Capabilities;
 
+use super::nbits_cpu::CodesKernel;
+use super::nbits_gpu;
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
@@ -15,7 +17,7 @@ use crate::ir::numbers;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator, Role};
 use crate::problem::Problem;
 
 /// `a · bᵀ + bias`, where row `n` of `b` is codes in blocks along the depth: lowest bits first, every row and block from
@@ -60,7 +62,8 @@ pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
 }
 
 impl MatMulNBits {
-    fn blocks(&self) -> usize {
+    /// Blocks of a column.
+    pub(super) fn blocks(&self) -> usize {
         self.depth.div_ceil(self.block)
     }
 
@@ -73,7 +76,7 @@ impl MatMulNBits {
     }
 
     /// The zero point of every block.
-    fn zero_points(&self, view: Option<View<'_>>) -> Result<Vec<f64>, OpError> {
+    pub(super) fn zero_points(&self, view: Option<View<'_>>) -> Result<Vec<f64>, OpError> {
         let (blocks, total) = (self.blocks(), self.columns * self.blocks());
         let Some(view) = view else {
             return numbers::filled(&[total], f64::from(1u8 << (self.bits - 1)));
@@ -170,8 +173,16 @@ impl Operator for MatMulNBits {
         false
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("MatMulNBits", "products with packed codes stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        CodesKernel::prepare(*self, problem)
+    }
+
+    fn role(&self) -> Role {
+        Role::Anchor
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        Lowering::from_result(nbits_gpu::candidate(self, problem, caps))
     }
 }
 

@@ -3,17 +3,28 @@
 pub mod around;
 mod centred;
 mod composed;
+mod conv_cpu;
+mod conv_gpu;
 pub mod conv_integer;
+mod depthwise_cpu;
 pub mod dequantize_linear;
+mod dynamic_cpu;
 pub mod dynamic_quantize_linear;
+pub mod ends;
+mod gpu;
 mod granularity;
 pub mod matmul_integer;
 pub mod matmul_integer_to_float;
 pub mod matmul_nbits;
+mod nbits_cpu;
+mod nbits_gpu;
+mod product_cpu;
+mod product_gpu;
 pub mod qgemm;
 pub mod qlinear_conv;
 pub mod qlinear_matmul;
 pub mod quantize_linear;
+mod staged;
 
 use crate::build::{Build, OperatorRow};
 

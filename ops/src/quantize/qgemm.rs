@@ -6,6 +6,9 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::centred::{Scale, centred, expect_bytes, requantized, stretched};
+use super::ends::{Bounds, Places, Rounding};
+use super::product_cpu::{Output, ProductKernel};
+use super::product_gpu;
 use crate::broadcast::Strides;
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
@@ -16,9 +19,9 @@ use crate::ir::numbers;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::matmul::matmul::MatMul;
-use crate::matmul::product;
+use crate::matmul::product::{self, Product};
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// `alpha · (a · b + c) · both scales`. Inputs: `a`, its scale and zero point; `b`, its scale and zero point; `c`, in i32;
@@ -31,7 +34,13 @@ pub struct QGemm {
     pub trans_b: bool,
     /// Factor of every result.
     pub alpha: f32,
+    /// What quantized results are held to.
+    pub bounds: Bounds,
 }
+
+/// Without an output scale, whose place is not filled then.
+const PLACES: Places =
+    Places { x: 0, w: 3, x_zero: 2, w_zero: 5, scales: Some([1, 4]), output: None, bias: Some(6) };
 
 /// Builds [`QGemm`].
 ///
@@ -47,7 +56,18 @@ pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
         trans_a: spec.attributes.flag("transA", false)?,
         trans_b: spec.attributes.flag("transB", false)?,
         alpha: spec.attributes.float_or("alpha", 1.0)?,
+        bounds: Bounds::NONE,
     }))
+}
+
+impl QGemm {
+    /// The results, and which inputs say what they are.
+    fn output(&self, problem: &Problem<'_>) -> (Places, Output) {
+        match problem.input(7) {
+            Some(_) => (Places { output: Some([7, 8]), ..PLACES }, Output::Bytes(self.alpha)),
+            None => (PLACES, Output::Numbers(self.alpha, Rounding::Product)),
+        }
+    }
 }
 
 impl Operator for QGemm {
@@ -105,7 +125,7 @@ impl Operator for QGemm {
         let b_scale = Scale::new(&view(inputs, 4)?, dims, 1)?;
         if let (Some(scale), Some(zero_point)) = (optional(inputs, 7), optional(inputs, 8)) {
             expect_bytes(zero_point.dtype, 8)?;
-            return Ok(vec![requantized(&sums, [&a_scale, &b_scale], &scale, &zero_point)?]);
+            return Ok(vec![requantized(&sums, [&a_scale, &b_scale], &scale, &zero_point, self.bounds)?]);
         }
         let mut values = Vec::with_capacity(sums.len());
         for (i, &sum) in sums.elements::<i32>()?.iter().enumerate() {
@@ -114,8 +134,22 @@ impl Operator for QGemm {
         Ok(vec![Tensor::from_vec(dims, values)?])
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("QGemm", "products of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
+        let product = Product::new(a.dims, b.dims, self.trans_a, self.trans_b)?;
+        let (places, output) = self.output(problem);
+        ProductKernel::prepare(problem, product, places, output, self.bounds)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(3)) else {
+            return Lowering::refused("QGemm", "a factor is missing");
+        };
+        let (places, output) = self.output(problem);
+        match Product::new(a.dims, b.dims, self.trans_a, self.trans_b) {
+            Ok(product) => product_gpu::lower(problem, caps, &product, places, output, self.bounds),
+            Err(error) => Lowering::refused("QGemm", error.to_string()),
+        }
     }
 }
 
@@ -133,7 +167,7 @@ mod tests {
         let c = Tensor::from_slice(&[2], &[100i32, -2000]).unwrap();
         let (scale, zero) = (Tensor::scalar(0.5f32), Tensor::scalar(20u8));
         let all = [&a, &a_scale, &a_zero, &b, &b_scale, &b_zero, &c, &scale, &zero].map(|x| Some(x.view()));
-        let op = QGemm { trans_a: false, trans_b: false, alpha: 1.0 };
+        let op = QGemm { trans_a: false, trans_b: false, alpha: 1.0, bounds: Bounds::NONE };
         assert_eq!(op.reference(&all, 1).unwrap()[0].to_vec::<u8>().unwrap(), [17, 143, 21, 14]);
         let double = QGemm { alpha: 2.0, ..op };
         let y = double.reference(&all[..7], 1).unwrap()[0].to_vec::<f32>().unwrap();

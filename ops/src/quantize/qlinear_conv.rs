@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::centred::{Scale, centred, expect_bytes, requantized};
+use super::ends::{Bounds, Places};
+use super::{conv_cpu, conv_gpu};
 use crate::build::NodeSpec;
 use crate::conv::conv::Conv;
 use crate::dispatch::Lowering;
@@ -14,7 +16,7 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// Input, scale and zero point; weights, scale and zero point, which may be one for each output channel; scale and zero
@@ -23,7 +25,12 @@ use crate::problem::Problem;
 pub struct QLinearConv {
     /// Window and groups.
     pub conv: Conv,
+    /// What results are held to.
+    pub bounds: Bounds,
 }
+
+const PLACES: Places =
+    Places { x: 0, w: 3, x_zero: 2, w_zero: 5, scales: Some([1, 4]), output: Some([6, 7]), bias: Some(8) };
 
 /// Builds [`QLinearConv`].
 ///
@@ -31,7 +38,7 @@ pub struct QLinearConv {
 /// When there are not eight or nine inputs, or an attribute is out of range.
 pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(8, 9, "8 or 9")?;
-    Ok(Arc::new(QLinearConv { conv: Conv::read(spec)? }))
+    Ok(Arc::new(QLinearConv { conv: Conv::read(spec)?, bounds: Bounds::NONE }))
 }
 
 impl Operator for QLinearConv {
@@ -66,11 +73,23 @@ impl Operator for QLinearConv {
         let sums = sums.first().ok_or(OpError::Internal("a convolution without a result"))?;
         let x_scale = Scale::new(&view(inputs, 1)?, sums.dims(), 0)?;
         let w_scale = Scale::new(&view(inputs, 4)?, sums.dims(), 1)?;
-        Ok(vec![requantized(sums, [&x_scale, &w_scale], &view(inputs, 6)?, &zero_point)?])
+        Ok(vec![requantized(sums, [&x_scale, &w_scale], &view(inputs, 6)?, &zero_point, self.bounds)?])
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("QLinearConv", "convolutions of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(x), Some(w)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
+        let sizes = self.conv.sizes(x.dims, w.dims, problem.input(8).map(|bias| bias.dims))?;
+        conv_cpu::prepare(problem, sizes, PLACES, self.bounds)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(x), Some(w)) = (problem.input(0), problem.input(3)) else {
+            return Lowering::refused("QLinearConv", "an operand is missing");
+        };
+        match self.conv.sizes(x.dims, w.dims, problem.input(8).map(|bias| bias.dims)) {
+            Ok(sizes) => conv_gpu::lower(problem, caps, &sizes, PLACES, self.bounds),
+            Err(error) => Lowering::refused("QLinearConv", error.to_string()),
+        }
     }
 }
 
@@ -81,7 +100,7 @@ mod tests {
 
     #[test]
     fn channels_have_scales_and_biases() {
-        let op = QLinearConv { conv: Conv { window: Window::default(), groups: 1 } };
+        let op = QLinearConv { conv: Conv { window: Window::default(), groups: 1 }, bounds: Bounds::NONE };
         let x = Tensor::from_slice(&[1, 1, 1, 2], &[255u8, 174]).unwrap();
         let w = Tensor::from_slice(&[2, 1, 1, 1], &[0u8, 200]).unwrap();
         let bias = Tensor::from_slice(&[2], &[0i32, 1000]).unwrap();

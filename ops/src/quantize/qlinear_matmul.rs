@@ -5,20 +5,30 @@ use std::sync::Arc;
 use sardonyx_shaders::Capabilities;
 
 use super::centred::{Scale, expect_bytes, requantized};
+use super::ends::{Bounds, Places};
 use super::matmul_integer::{multiply, shape};
+use super::product_cpu::{Output, ProductKernel};
+use super::product_gpu;
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::matmul::product::Product;
 use crate::movement::sizes::{required, view};
-use crate::operator::Operator;
+use crate::operator::{CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// Matrix, scale and zero point of `a` and of `b`, then scale and zero point of the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QLinearMatMul;
+pub struct QLinearMatMul {
+    /// What results are held to.
+    pub bounds: Bounds,
+}
+
+const PLACES: Places =
+    Places { x: 0, w: 3, x_zero: 2, w_zero: 5, scales: Some([1, 4]), output: Some([6, 7]), bias: None };
 
 /// Builds [`QLinearMatMul`].
 ///
@@ -26,7 +36,7 @@ pub struct QLinearMatMul;
 /// When there are not eight inputs.
 pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(8, 8, "8")?;
-    Ok(Arc::new(QLinearMatMul))
+    Ok(Arc::new(QLinearMatMul { bounds: Bounds::NONE }))
 }
 
 impl Operator for QLinearMatMul {
@@ -56,11 +66,25 @@ impl Operator for QLinearMatMul {
         let columns = sums.dims().len().saturating_sub(1);
         let a_scale = Scale::new(&view(inputs, 1)?, sums.dims(), rows)?;
         let b_scale = Scale::new(&view(inputs, 4)?, sums.dims(), columns)?;
-        Ok(vec![requantized(&sums, [&a_scale, &b_scale], &view(inputs, 6)?, &zero_point)?])
+        Ok(vec![requantized(&sums, [&a_scale, &b_scale], &view(inputs, 6)?, &zero_point, self.bounds)?])
     }
 
-    fn lower(&self, _problem: &Problem<'_>, _caps: &Capabilities) -> Lowering {
-        Lowering::refused("QLinearMatMul", "products of integers stay on the CPU")
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
+        let product = Product::new(a.dims, b.dims, false, false)?;
+        ProductKernel::prepare(problem, product, PLACES, Output::Bytes(1.0), self.bounds)
+    }
+
+    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
+        let (Some(a), Some(b)) = (problem.input(0), problem.input(3)) else {
+            return Lowering::refused("QLinearMatMul", "a factor is missing");
+        };
+        match Product::new(a.dims, b.dims, false, false) {
+            Ok(product) => {
+                product_gpu::lower(problem, caps, &product, PLACES, Output::Bytes(1.0), self.bounds)
+            }
+            Err(error) => Lowering::refused("QLinearMatMul", error.to_string()),
+        }
     }
 }
 
@@ -80,7 +104,7 @@ mod tests {
         let (a_zero, b_zero, y_zero) = (zero(113), zero(114), zero(118));
         let inputs =
             [&a, &a_scale, &a_zero, &b, &b_scale, &b_zero, &y_scale, &y_zero].map(|x| Some(x.view()));
-        let y = QLinearMatMul.reference(&inputs, 1).unwrap().remove(0);
+        let y = QLinearMatMul { bounds: Bounds::NONE }.reference(&inputs, 1).unwrap().remove(0);
         assert_eq!(y.to_vec::<u8>().unwrap(), [168, 115, 255, 1, 66, 151]);
     }
 
@@ -95,7 +119,7 @@ mod tests {
         let (y_scale, y_zero) = (Tensor::scalar(1f32), Tensor::scalar(-1i8));
         let inputs =
             [&a, &a_scale, &zeros[0], &b, &b_scale, &zeros[1], &y_scale, &y_zero].map(|x| Some(x.view()));
-        let y = QLinearMatMul.reference(&inputs, 1).unwrap().remove(0);
+        let y = QLinearMatMul { bounds: Bounds::NONE }.reference(&inputs, 1).unwrap().remove(0);
         assert_eq!(y.to_vec::<i8>().unwrap(), [9, 9, 2, 19, 19, 5]);
     }
 }

@@ -1,8 +1,8 @@
 //! Parameters of convolutions.
 
 super::params! {
-    /// Parameters of `conv_direct.wgsl`, `conv_slide.wgsl` and `conv_depthwise.wgsl`. Spatial lists hold three axes,
-    /// missing ones first, then a product.
+    /// Parameters of `conv_direct.wgsl`, `conv_slide.wgsl`, `conv_depthwise.wgsl`, `conv_int8.wgsl` and
+    /// `conv_int8_depthwise.wgsl`. Spatial lists hold three axes, missing ones first, then a product.
     struct Conv {
         /// Input extents, and the elements of an input channel.
         input: [u32; 4],
@@ -16,7 +16,8 @@ super::params! {
         dilations: [u32; 4],
         /// Padding before each axis.
         before: [u32; 4],
-        /// Elements of the weights between groups, output channels, input channels and window elements.
+        /// Elements of the weights between groups, output channels, input channels and window elements. For
+        /// `conv_int8.wgsl`: words between input channels, words of a group, and constants of a kind.
         weights: [u32; 4],
         /// Groups of channels.
         groups: u32,

@@ -26,4 +26,36 @@ super::params! {
         /// Elements between matrices of `b` along them.
         b_batch: [u32; 4],
     }
+
+    /// Parameters of `matmul_nbits.wgsl`.
+    struct MatmulNbits {
+        /// Rows of the result.
+        rows: u32,
+        /// Columns of the result.
+        columns: u32,
+        /// Columns of `a`.
+        depth: u32,
+        /// Codes of a block.
+        block: u32,
+        /// Blocks of a row of `b`.
+        blocks: u32,
+        /// Fills the row of four words.
+        pad0: u32,
+        /// Fills the row of four words.
+        pad1: u32,
+        /// Fills the row of four words.
+        pad2: u32,
+    }
+
+    /// Parameters of `matmul_int8.wgsl`.
+    struct MatmulInt8 {
+        /// Rows of the result.
+        rows: u32,
+        /// Columns of the result.
+        columns: u32,
+        /// Columns of `a`.
+        depth: u32,
+        /// Words between rows of `b`.
+        stride: u32,
+    }
 }
