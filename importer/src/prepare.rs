@@ -26,8 +26,10 @@ pub struct Prepared {
 /// What inference finds wrong; [`ImportError::Input`] when a disabled name is not a pass.
 pub fn prepare(graph: &Graph, options: &PlanOptions) -> Result<Prepared, ImportError> {
     let facts: Vec<Fact> = graph.inputs.iter().map(|(id, fact)| distinct(graph.name(*id), fact)).collect();
-    let mut graph = infer(graph, &facts, &options.fold)?.graph;
-    let decisions = passes::run_on_graph(&mut graph, &options.disabled_passes)?;
+    let mut graph = graph.clone();
+    let mut decisions = passes::run_early(&mut graph, &options.disabled_passes)?;
+    let mut graph = infer(&graph, &facts, &options.fold)?.graph;
+    decisions.append(&mut passes::run_on_graph(&mut graph, &options.disabled_passes)?);
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten());
     let read: std::collections::HashSet<_> = read.chain(&graph.outputs).copied().collect();
     graph.constants.retain(|id, _| read.contains(id));

@@ -2,11 +2,13 @@
 
 mod common_subexpression;
 mod dead_code;
+mod dynamic_quantized;
 mod fold_batchnorm;
 mod fuse_epilogue;
 mod fuse_pointwise;
 mod identity;
 mod pointwise_form;
+mod quantized;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,12 +42,19 @@ struct GraphPass {
     run: fn(&mut Graph, &mut Report),
 }
 
+/// The passes over graphs as they are written, before constants are folded and operators expanded.
+const EARLY_PASSES: &[GraphPass] = &[
+    GraphPass { name: "quantized", run: quantized::run },
+    GraphPass { name: "dynamic_quantized", run: dynamic_quantized::run },
+];
+
 /// The passes over graphs in the order in which they run.
 const GRAPH_PASSES: &[GraphPass] = &[GraphPass { name: "fold_batchnorm", run: fold_batchnorm::run }];
 
 /// The names of all passes, as [`crate::plan::PlanOptions::disabled_passes`] takes them.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    GRAPH_PASSES.iter().map(|pass| pass.name).chain(PASSES.iter().map(|pass| pass.name))
+    let graphs = EARLY_PASSES.iter().chain(GRAPH_PASSES).map(|pass| pass.name);
+    graphs.chain(PASSES.iter().map(|pass| pass.name))
 }
 
 /// Runs all passes over a plan but the disabled ones; their answers are added to the plan's decisions.
@@ -62,14 +71,30 @@ pub(crate) fn run(plan: &mut Plan, disabled: &[String]) -> Result<(), ImportErro
     Ok(())
 }
 
-/// Runs all passes over a graph but the disabled ones, and returns their answers.
+/// Runs the passes over a graph as it is written but the disabled ones, and returns their answers.
+///
+/// # Errors
+/// [`ImportError::Input`] when a disabled name is not a pass.
+pub(crate) fn run_early(graph: &mut Graph, disabled: &[String]) -> Result<Vec<Decision>, ImportError> {
+    run_graph_passes(EARLY_PASSES, graph, disabled)
+}
+
+/// Runs all passes over a graph but the early and the disabled ones, and returns their answers.
 ///
 /// # Errors
 /// [`ImportError::Input`] when a disabled name is not a pass.
 pub(crate) fn run_on_graph(graph: &mut Graph, disabled: &[String]) -> Result<Vec<Decision>, ImportError> {
+    run_graph_passes(GRAPH_PASSES, graph, disabled)
+}
+
+fn run_graph_passes(
+    passes: &[GraphPass],
+    graph: &mut Graph,
+    disabled: &[String],
+) -> Result<Vec<Decision>, ImportError> {
     check_names(disabled)?;
     let mut decisions = Vec::new();
-    for pass in GRAPH_PASSES.iter().filter(|pass| !disabled.iter().any(|name| name == pass.name)) {
+    for pass in passes.iter().filter(|pass| !disabled.iter().any(|name| name == pass.name)) {
         let mut report = Report { pass: pass.name, decisions: Vec::new() };
         (pass.run)(graph, &mut report);
         decisions.append(&mut report.decisions);
