@@ -186,29 +186,47 @@ fn fill<T: Copy, E: End<T>>(
     end: &E,
     kernel: Kernel,
 ) {
-    let (height, width, column) = (tile.rows, tile.columns, tile.column);
+    let (height, width) = (tile.rows, tile.columns);
     let mut sums = [[0; COLUMNS]; ROWS];
-    let mut one = |row: usize, at: usize| {
-        let (count, across) = (ROWS.min(height - row), COLUMNS.min(width - at));
-        let left = Rows { data: rows.data.get(row * rows.stride..).unwrap_or(&[]), stride: rows.stride };
-        let right = panels.get(at * 2 * pairs..).unwrap_or(&[]);
-        // SAFETY: `multiply` has checked that the rows and the panel are there whole.
-        unsafe { kernel(count, across > COLUMNS / 2, left, right, pairs, &mut sums) };
-        for (index, sums) in sums.iter().take(count).enumerate() {
-            let out = tile.row_mut(row + index);
-            let out = out.get_mut(at..at + across).unwrap_or(&mut []);
-            store(end, first + row + index, column + at, &sums[..across], out);
-        }
-    };
-    // What is larger is walked through once.
+    // What is larger is walked through once. Closures would lose the instructions that this function is inlined into.
     if width > height {
         for at in (0..width).step_by(COLUMNS) {
-            (0..height).step_by(ROWS).for_each(|row| one(row, at));
+            for row in (0..height).step_by(ROWS) {
+                one(tile, first, rows, panels, pairs, end, kernel, (row, at), &mut sums);
+            }
         }
     } else {
         for row in (0..height).step_by(ROWS) {
-            (0..width).step_by(COLUMNS).for_each(|at| one(row, at));
+            for at in (0..width).step_by(COLUMNS) {
+                one(tile, first, rows, panels, pairs, end, kernel, (row, at), &mut sums);
+            }
         }
+    }
+}
+
+/// One kernel's part of a tile, from a row and a column on.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "what `fill` takes, and the place")]
+fn one<T: Copy, E: End<T>>(
+    tile: &mut Tile<'_, T>,
+    first: usize,
+    rows: Rows<'_>,
+    panels: &[i16],
+    pairs: usize,
+    end: &E,
+    kernel: Kernel,
+    (row, at): (usize, usize),
+    sums: &mut Sums,
+) {
+    let (count, across) = (ROWS.min(tile.rows - row), COLUMNS.min(tile.columns - at));
+    let left = Rows { data: rows.data.get(row * rows.stride..).unwrap_or(&[]), stride: rows.stride };
+    let right = panels.get(at * 2 * pairs..).unwrap_or(&[]);
+    // SAFETY: `multiply` has checked that the rows and the panel are there whole.
+    unsafe { kernel(count, across > COLUMNS / 2, left, right, pairs, sums) };
+    let column = tile.column + at;
+    for (index, sums) in sums.iter().take(count).enumerate() {
+        let out = tile.row_mut(row + index).get_mut(at..at + across).unwrap_or(&mut []);
+        store(end, first + row + index, column, &sums[..across], out);
     }
 }
 
