@@ -69,7 +69,13 @@ impl PlanSession {
     ///
     /// # Errors
     /// When a step has no place, or the device refuses.
-    pub fn new(plan: Plan, device: &Device, fallback: Fallback, precision: Precision) -> Result<PlanSession> {
+    pub fn new(
+        mut plan: Plan,
+        device: &Device,
+        fallback: Fallback,
+        precision: Precision,
+    ) -> Result<PlanSession> {
+        program::lay_out(&mut plan, device);
         let settings = Settings { fallback, precision, memory_budget: None, taps: false };
         Ok(PlanSession { bound: Bound::new(plan, device, settings)? })
     }

@@ -44,10 +44,9 @@ pub struct Placement {
 
 impl Placement {
     /// How many of the model's operators run on the session's device, and how many there are. Operators that became
-    /// views count as being there; constants folded at load are not counted.
+    /// views count as being there; constants folded at load and steps that only reorder values are not counted.
     pub fn on_device(&self) -> (usize, usize) {
-        let count =
-            |steps: &mut dyn Iterator<Item = &PlacedStep>| steps.map(|step| step.nodes.len().max(1)).sum();
+        let count = |steps: &mut dyn Iterator<Item = &PlacedStep>| steps.map(|step| step.nodes.len()).sum();
         let all: usize = count(&mut self.steps.iter());
         let off: usize = if self.gpu { count(&mut self.fallbacks()) } else { 0 };
         (all - off, all)

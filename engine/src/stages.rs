@@ -15,7 +15,7 @@ use crate::memory::MemoryPlan;
 use crate::observer::{Event, Observed};
 use crate::placement::{Place, PlacedStep, Placement};
 use crate::profile::{HostStage, ProfiledStep, Recorder};
-use crate::program::Settings;
+use crate::program::{Settings, lay_out};
 use crate::session::Fallback;
 
 /// Sizes for which programs are kept; the one unused longest goes first.
@@ -84,7 +84,11 @@ impl Stages {
 fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
     let planned = sardonyx_importer::plan(graph, facts, maker.options)?;
     let (work, text) = match planned.work {
-        Work::Compiled(plan) => {
+        Work::Compiled(mut plan) => {
+            // The results of steps are wanted as the model has them.
+            if !maker.settings.taps {
+                lay_out(&mut plan, maker.device);
+            }
             let text = plan.to_string();
             (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
         }

@@ -37,6 +37,11 @@ impl<'a> Finish<'a> {
         Ok(Finish { evaluation, operands })
     }
 
+    /// An operand of the epilogue.
+    pub fn operand(&self, index: usize) -> Option<View<'a>> {
+        self.operands.get(index).copied()
+    }
+
     /// Working memory for one thread.
     ///
     /// # Errors

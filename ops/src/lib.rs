@@ -13,6 +13,7 @@ pub mod error;
 pub mod expr;
 pub mod finish;
 pub mod ir;
+pub mod layout;
 pub mod loss;
 pub mod matmul;
 pub mod ml;

@@ -12,6 +12,7 @@ use crate::ir::fact::Fact;
 use crate::ir::graph::Graph;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::{View, ViewMut};
+use crate::layout::Blocking;
 use crate::problem::Problem;
 use sardonyx_shaders::Capabilities;
 
@@ -119,6 +120,12 @@ pub trait Operator: Any + Debug + Send + Sync {
 
     /// For [`Role::Pointwise`]: what is computed from each input element.
     fn expression(&self) -> Option<&Expr> {
+        None
+    }
+
+    /// How the operator works on the CPU where channels lie in blocks of `block`, if it does: `blocked` says of each input
+    /// whether it is there in blocks already. Asked for problems whose output is f32.
+    fn blocked(&self, _problem: &Problem<'_>, _block: usize, _blocked: &[bool]) -> Option<Blocking> {
         None
     }
 

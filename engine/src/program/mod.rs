@@ -1,9 +1,10 @@
 //! A program: a plan bound to a device, ready to run again and again.
 //!
-//! [`place`] decides where each step runs, [`build`] orders the steps into phases, gives every value memory and makes
+//! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`build`] orders the steps into phases, gives every value memory and makes
 //! buffers and pipelines, [`run`] replays.
 
 mod build;
+mod layout;
 mod place;
 mod resources;
 mod run;
@@ -15,6 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
+pub(crate) use layout::lay_out;
 pub(crate) use run::{Context, WAIT_LIMIT};
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;

@@ -6,7 +6,7 @@ use sardonyx_shaders::Capabilities;
 
 use super::reference;
 use super::window::{Sizes, Window, three};
-use super::{cpu, gpu};
+use super::{blocked, cpu, gpu};
 use crate::build::NodeSpec;
 use crate::dispatch::Lowering;
 use crate::error::OpError;
@@ -15,6 +15,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::Blocking;
 use crate::operator::{Cost, CpuKernel, Operator, Role};
 use crate::problem::Problem;
 
@@ -202,6 +203,10 @@ impl Operator for Conv {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        blocked::blocking(self, self.problem_sizes(problem)?, problem, block, blocked)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -7,6 +7,7 @@ pub(crate) mod integer;
 pub mod math;
 pub mod roof;
 pub(crate) mod tiles;
+pub(crate) mod vector;
 
 use std::borrow::Cow;
 

@@ -228,7 +228,23 @@ fn gather<T: Copy, U: Copy>(
         let count = (run - at % run).min(out.len() - done);
         let part = &mut out[done..done + count];
         match step {
-            1 => convert(data.get(base..base + count)?, part),
+            1 => {
+                convert(data.get(base..base + count)?, part);
+                if let (true, Some(&0), Some(&times)) =
+                    (count == run, strides.strides.get(1), strides.dims.get(1))
+                {
+                    // The next dimension repeats the run: copies of copies.
+                    let all = ((times - at / run % times) * run).min(out.len() - done);
+                    let mut have = run;
+                    while have < all {
+                        let more = have.min(all - have);
+                        out.copy_within(done..done + more, done + have);
+                        have += more;
+                    }
+                    done += all;
+                    continue;
+                }
+            }
             0 => {
                 let (first, rest) = part.split_at_mut(1);
                 convert(data.get(base..=base)?, first);

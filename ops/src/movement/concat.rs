@@ -13,11 +13,13 @@ use crate::build::NodeSpec;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, linear_grid, word};
 use crate::error::OpError;
 use crate::ir::dim::Dim;
+use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::{Blocking, blocked_dims};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
-use crate::problem::Problem;
+use crate::problem::{Operand, Problem};
 
 /// `Concat` along an axis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +138,16 @@ impl Operator for Concat {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        let fits = |input: &Option<Operand<'_>>| {
+            let x = input.as_ref().filter(|x| x.dtype == DType::F32);
+            x.is_some_and(|x| blocked_dims(x.dims, block).is_some())
+        };
+        let channels = sizes::axis(self.axis, 4).ok()? == 1;
+        let gains = channels && problem.inputs.iter().all(fits) && blocked.contains(&true);
+        gains.then(|| Blocking::of_all(Arc::new(Concat { axis: 1 }), problem.inputs.len()))
     }
 }
 

@@ -12,6 +12,8 @@ mod lower;
 mod operators;
 mod sizes;
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use sardonyx_shaders::Capabilities;
 
@@ -29,8 +31,9 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::{View, ViewMut};
+use crate::layout::{Blocking, stretched_dims};
 use crate::operator::{CpuKernel, CpuRun, Expansion, Operator, Role};
-use crate::problem::Problem;
+use crate::problem::{Operand, Problem};
 use crate::text::equal::StringEqual;
 
 /// An expression over inputs that broadcast to one shape; each result is an output. Operand `i` of the expression is the
@@ -111,6 +114,19 @@ impl Operator for Pointwise {
 
     fn expression(&self) -> Option<&Expr> {
         Some(&self.expr)
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        let [output] = problem.outputs.as_slice() else { return None };
+        let fits = |input: &Option<Operand<'_>>| {
+            let x = input.as_ref().filter(|x| x.dtype == DType::F32);
+            x.is_some_and(|x| stretched_dims(x.dims, output.dims, block).is_some())
+        };
+        let whole = |(input, &there): (&Option<Operand<'_>>, &bool)| {
+            there && input.as_ref().is_some_and(|x| x.dims == output.dims)
+        };
+        let gains = problem.inputs.iter().zip(blocked).any(whole) && problem.inputs.iter().all(fits);
+        gains.then(|| Blocking::of_all(Arc::new(self.clone()), problem.inputs.len()))
     }
 }
 

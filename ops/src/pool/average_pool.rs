@@ -14,6 +14,7 @@ use crate::ir::dtype::{DType, Element};
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::Blocking;
 use crate::movement::sizes::{required, view};
 use crate::operator::{Cost, CpuKernel, Operator, Role};
 use crate::problem::Problem;
@@ -92,6 +93,10 @@ impl Operator for AveragePool {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        super::blocked::blocking(Arc::new(self.clone()), &self.window, self.kind(), problem, block, blocked)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

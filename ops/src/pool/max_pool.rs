@@ -14,6 +14,7 @@ use crate::ir::dtype::{DType, Element};
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::Blocking;
 use crate::movement::sizes::{required, view};
 use crate::operator::{Cost, CpuKernel, Operator, Role};
 use crate::problem::Problem;
@@ -128,6 +129,13 @@ impl Operator for MaxPool {
 
     fn role(&self) -> Role {
         if self.indices { Role::Opaque } else { Role::Anchor }
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        if self.indices {
+            return None;
+        }
+        super::blocked::blocking(Arc::new(self.clone()), &self.window, Kind::Max, problem, block, blocked)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -1,6 +1,7 @@
 //! Operators that reduce windows sliding over the spatial dimensions.
 
 pub mod average_pool;
+mod blocked;
 pub mod lp_pool;
 pub mod max_pool;
 pub mod max_roi_pool;

@@ -18,6 +18,7 @@ use crate::ir::fact::Fact;
 use crate::ir::numbers::{filled, float_tensor, floats, integer_tensor, integers};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::{Blocking, blocked_dims};
 use crate::operator::{Cost, CpuKernel, Operator, Role};
 use crate::problem::Problem;
 
@@ -146,6 +147,17 @@ impl Operator for Reduce {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        let mask = self.reduced.mask_in(problem)?;
+        let there = blocked.first().copied().unwrap_or(false);
+        if !there || !self.reduced.keepdims || mask != [false, false, true, true] {
+            return None;
+        }
+        blocked_dims(problem.input(0)?.dims, block)?;
+        let reduced = Reduced { axes: Axes::Attribute(vec![2, 3]), ..self.reduced.clone() };
+        Some(Blocking::of_all(Arc::new(Reduce { reduced, ..self.clone() }), 1))
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -1,6 +1,7 @@
 //! Operators that sample their input at other places.
 
 pub mod affine_grid;
+mod blocked;
 mod gpu;
 pub mod grid_sample;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]

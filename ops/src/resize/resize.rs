@@ -15,6 +15,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
+use crate::layout::Blocking;
 use crate::movement::sizes::{self, optional, required, view};
 use crate::operator::{Cost, CpuKernel, Operator, Role};
 use crate::problem::Problem;
@@ -392,6 +393,10 @@ impl Operator for Resize {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        super::blocked::blocking(self, problem, block, blocked)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

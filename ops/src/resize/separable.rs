@@ -13,7 +13,7 @@ use crate::movement::constant_of_shape::filled;
 use crate::movement::number::{Number, by_number};
 use crate::movement::sizes::view;
 use crate::operator::{CpuKernel, CpuRun};
-use crate::problem::Problem;
+use crate::problem::{Operand, Problem};
 
 /// The oracle: nearest elements as they are, others as sums in f64.
 pub(super) fn reference(
@@ -113,14 +113,24 @@ impl ResizeKernel {
         let passes = tables.as_ref().map(|(_, tables)| tables.len());
         let between = match (passes, &tables) {
             (Some(0 | 1), _) => 0,
-            (Some(_), Some((_, tables))) => {
-                let passes = order(x.dims, tables);
-                passes[..passes.len() - 1].iter().map(|pass| pass.len).max().unwrap_or(0)
-            }
+            (Some(_), Some((_, tables))) => longest(x.dims, tables),
             _ => between,
         };
         Some(Box::new(ResizeKernel { op: op.clone(), size: x.dtype.bits() / 8, between, tables }))
     }
+
+    /// A kernel for f32 with the output's dimensions and tables.
+    pub(super) fn with_tables(op: &Resize, x: &Operand<'_>, tables: Tables) -> ResizeKernel {
+        let between = longest(x.dims, &tables.1);
+        ResizeKernel { op: op.clone(), size: x.dtype.bits() / 8, between, tables: Some(tables) }
+    }
+}
+
+/// Elements of the largest result between passes.
+fn longest(dims: &[usize], tables: &[(usize, Table)]) -> usize {
+    let passes = order(dims, tables);
+    let before = passes.len().saturating_sub(1);
+    passes.iter().take(before).map(|pass| pass.len).max().unwrap_or(0)
 }
 
 /// The passes in the order that keeps what lies between small.

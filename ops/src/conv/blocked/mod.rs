@@ -1,0 +1,154 @@
+//! Convolutions over values whose channels lie in blocks.
+
+mod dense;
+mod depthwise;
+mod micro;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use dense::{DenseKernel, Form};
+use depthwise::DepthwiseKernel;
+
+use super::conv::Conv;
+use super::window::Sizes;
+use crate::cpu::vector::{Isa, LANES};
+use crate::error::OpError;
+use crate::ir::dim::from_known;
+use crate::ir::dtype::DType;
+use crate::ir::fact::Fact;
+use crate::ir::tensor::Tensor;
+use crate::ir::view::View;
+use crate::layout::{Blocking, Ending, Reorder, Source, blocked_dims};
+use crate::movement::sizes::{required, view};
+use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::problem::Problem;
+
+/// A convolution with constant weights over values in blocks.
+#[derive(Clone, Debug)]
+struct BlockedConv {
+    conv: Conv,
+    weights: Tensor,
+    bias: Option<Tensor>,
+    /// Dimensions of the input when it is not in blocks.
+    input: Vec<usize>,
+    /// Dimensions of the output when it is not in blocks.
+    output: Vec<usize>,
+    form: Form,
+    sizes: Sizes,
+}
+
+/// How a convolution works in blocks: where its channels fill them, or only those of one side.
+pub(super) fn blocking(
+    conv: &Conv,
+    sizes: Sizes,
+    problem: &Problem<'_>,
+    block: usize,
+    blocked: &[bool],
+) -> Option<Blocking> {
+    let (x, w, output) = (problem.input(0)?, problem.input(1)?, problem.outputs.first()?);
+    let bias = match problem.input(2) {
+        Some(bias) => Some(bias.value?.clone()),
+        None => None,
+    };
+    let weights = w.value?.clone();
+    let f32s = [Some(x.dtype), Some(w.dtype), bias.as_ref().map(Tensor::dtype)];
+    let flat = x.dims.len() == 4 && !x.is_empty() && !output.is_empty();
+    if block != LANES || f32s.iter().flatten().any(|dtype| *dtype != DType::F32) || !flat {
+        return None;
+    }
+    i32::try_from(sizes.input_plane().checked_mul(LANES)?).ok()?;
+    let there = blocked.first().copied().unwrap_or(false);
+    let fills = |dims: &[usize]| blocked_dims(dims, block).is_some();
+    let form = if sizes.groups == 1 {
+        Form { input: fills(x.dims), output: fills(output.dims) }
+    } else {
+        let whole = sizes.is_depthwise() && sizes.outputs == 1 && fills(x.dims);
+        Form { input: whole, output: whole }
+    };
+    // Nothing gained where one side's channels do not fill blocks and the other's are not there yet.
+    let only_input = form.input && there && sizes.groups == 1;
+    let gains = form.output || only_input;
+    if !gains || (!form.input && !dense::fits(&sizes)) {
+        return None;
+    }
+    let source = if form.input { Source::Blocked(0) } else { Source::Plain(0) };
+    let op = BlockedConv {
+        conv: conv.clone(),
+        weights,
+        bias,
+        input: x.dims.to_vec(),
+        output: output.dims.to_vec(),
+        form,
+        sizes,
+    };
+    Some(Blocking { op: Arc::new(op), inputs: vec![source], output: form.output })
+}
+
+impl BlockedConv {
+    fn output_dims(&self) -> Vec<usize> {
+        match self.form.output {
+            true => blocked_dims(&self.output, LANES).unwrap_or_default(),
+            false => self.output.clone(),
+        }
+    }
+}
+
+impl Operator for BlockedConv {
+    fn name(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
+        Ok(vec![Fact::new(required(inputs, 0)?.dtype, from_known(&self.output_dims()))])
+    }
+
+    fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
+        let x = view(inputs, 0)?;
+        let plain = match self.form.input {
+            true => Reorder::out_of_blocks(&self.input).reference(&[Some(x)], 1)?.remove(0),
+            false => x.to_tensor(),
+        };
+        let (weights, bias) = (self.weights.clone().aligned(), self.bias.clone().map(Tensor::aligned));
+        let all = [Some(plain.view()), Some(weights.view()), bias.as_ref().map(Tensor::view)];
+        let y = self.conv.reference(&all, 1)?;
+        match (self.form.output, y.as_slice()) {
+            (true, [y]) => {
+                Reorder::into_blocks(&self.output, self.output_dims()).reference(&[Some(y.view())], 1)
+            }
+            _ => Ok(y),
+        }
+    }
+
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        Ok(self.kernel(problem, Isa::detect()))
+    }
+
+    fn role(&self) -> Role {
+        Role::Anchor
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let base = problem.default_cost();
+        let weights = (self.weights.len() * size_of::<f32>()) as u64;
+        Cost {
+            flops: base.flops.saturating_add(self.sizes.flops(false)),
+            bytes: base.bytes.saturating_add(weights),
+        }
+    }
+}
+
+impl BlockedConv {
+    fn kernel(&self, problem: &Problem<'_>, isa: Isa) -> Option<Box<dyn CpuKernel>> {
+        let weights = self.weights.clone().aligned();
+        let bias = self.bias.clone().map(Tensor::aligned);
+        let bias = bias.as_ref().map(|bias| bias.view().slice::<f32>());
+        let constants = (weights.view().slice::<f32>(), bias);
+        if self.sizes.groups == 1 {
+            let kernel = DenseKernel::new(self.sizes, self.form, isa, constants, problem)?;
+            return Some(Box::new(kernel));
+        }
+        Some(Box::new(DepthwiseKernel::new(self.sizes, isa, constants, Ending::of(problem))))
+    }
+}

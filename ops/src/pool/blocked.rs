@@ -1,0 +1,242 @@
+//! Pooling of values whose channels lie in blocks: a vector is a pixel's block.
+
+#![allow(unsafe_code, reason = "calling code compiled for vector instructions that were just detected")]
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::planes::{Kind, Planes};
+use super::window::{Axis, Window};
+use crate::cpu::vector::{Isa, LANES};
+use crate::error::OpError;
+use crate::ir::dim::from_known;
+use crate::ir::dtype::DType;
+use crate::ir::fact::Fact;
+use crate::ir::tensor::Tensor;
+use crate::ir::view::View;
+use crate::layout::{Blocking, Reorder, blocked_dims};
+use crate::movement::sizes::{required, view};
+use crate::operator::{CpuKernel, CpuRun, Operator, Role};
+use crate::problem::Problem;
+
+/// A pooling over values in blocks.
+#[derive(Clone, Debug)]
+struct BlockedPool {
+    plain: Arc<dyn Operator>,
+    kind: Kind,
+    axes: [Axis; 2],
+    /// Dimensions of the input when it is not in blocks.
+    input: Vec<usize>,
+    /// Dimensions of the output when it is not in blocks.
+    output: Vec<usize>,
+}
+
+/// How a pooling works in blocks, where its input is in blocks.
+pub(super) fn blocking(
+    plain: Arc<dyn Operator>,
+    window: &Window,
+    kind: Kind,
+    problem: &Problem<'_>,
+    block: usize,
+    blocked: &[bool],
+) -> Option<Blocking> {
+    let (x, [output]) = (problem.input(0)?, problem.outputs.as_slice()) else { return None };
+    let there = blocked.first().copied().unwrap_or(false) && block == LANES;
+    if !there || x.dtype != DType::F32 || x.is_empty() || output.is_empty() {
+        return None;
+    }
+    blocked_dims(x.dims, block)?;
+    let planes = Planes::new(window, x.dims).ok()?;
+    let axes = *planes.axes.first_chunk::<2>()?;
+    if matches!(kind, Kind::Lp(_)) {
+        return None;
+    }
+    let op = BlockedPool { plain, kind, axes, input: x.dims.to_vec(), output: output.dims.to_vec() };
+    Some(Blocking::of_all(Arc::new(op), 1))
+}
+
+impl BlockedPool {
+    fn output_dims(&self) -> Vec<usize> {
+        blocked_dims(&self.output, LANES).unwrap_or_default()
+    }
+
+    /// The windows along an axis.
+    fn spans(&self, axis: &Axis) -> Vec<Span> {
+        let each = |o: usize| {
+            let taps = axis.taps(o);
+            let divisor = match self.kind {
+                Kind::Average { include_pad: true } => axis.padded_taps(o),
+                _ => taps.len(),
+            };
+            let first = if taps.is_empty() { 0 } else { axis.position(o, taps.start) };
+            Span { first, taps: taps.len(), divisor: divisor.max(1) as f32 }
+        };
+        (0..axis.output).map(each).collect()
+    }
+}
+
+/// A window along an axis.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// The input element of the first tap inside.
+    first: usize,
+    /// Taps inside.
+    taps: usize,
+    /// The number of taps that a mean divides by.
+    divisor: f32,
+}
+
+/// Pools one block's plane, combining elements with `combine`, from `start` on.
+#[inline(always)]
+fn plane(
+    kernel: &BlockedPoolKernel,
+    x: &[[f32; LANES]],
+    y: &mut [[f32; LANES]],
+    start: f32,
+    combine: impl Fn(f32, f32) -> f32,
+) {
+    let [height, width] = &kernel.op.axes;
+    let means = kernel.op.kind != Kind::Max;
+    for (rows, line) in kernel.rows.iter().zip(y.chunks_exact_mut(kernel.columns.len().max(1))) {
+        for (columns, pixel) in kernel.columns.iter().zip(line) {
+            let mut all = [start; LANES];
+            let mut row = rows.first * width.input + columns.first;
+            for _ in 0..rows.taps {
+                let mut at = row;
+                for _ in 0..columns.taps {
+                    let x = &x[at];
+                    all = std::array::from_fn(|i| combine(all[i], x[i]));
+                    at += width.dilation;
+                }
+                row += height.dilation * width.input;
+            }
+            *pixel = all;
+            if means {
+                let divisor = rows.divisor * columns.divisor;
+                pixel.iter_mut().for_each(|y| *y /= divisor);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn any_plane(kernel: &BlockedPoolKernel, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
+    match kernel.op.kind {
+        Kind::Max => plane(kernel, x, y, f32::NEG_INFINITY, |y, x| if x > y { x } else { y }),
+        _ => plane(kernel, x, y, 0.0, |y, x| y + x),
+    }
+}
+
+impl BlockedPoolKernel {
+    fn plane(&self, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,fma")]
+            fn wide(kernel: &BlockedPoolKernel, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
+                any_plane(kernel, x, y);
+            }
+            if self.isa == Isa::Avx2 {
+                // SAFETY: `isa` was detected.
+                return unsafe { wide(self, x, y) };
+            }
+        }
+        any_plane(self, x, y);
+    }
+}
+
+impl Operator for BlockedPool {
+    fn name(&self) -> &'static str {
+        self.plain.name()
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
+        Ok(vec![Fact::new(required(inputs, 0)?.dtype, from_known(&self.output_dims()))])
+    }
+
+    fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
+        let x = Reorder::out_of_blocks(&self.input).reference(&[Some(view(inputs, 0)?)], 1)?.remove(0);
+        let y = self.plain.reference(&[Some(x.view())], 1)?;
+        let y = y.first().map(Tensor::view);
+        Reorder::into_blocks(&self.output, self.output_dims()).reference(&[y], 1)
+    }
+
+    fn cpu(&self, _problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+        let [rows, columns] = self.axes.each_ref().map(|axis| self.spans(axis));
+        Ok(Some(Box::new(BlockedPoolKernel { op: self.clone(), isa: Isa::detect(), rows, columns })))
+    }
+
+    fn role(&self) -> Role {
+        Role::Anchor
+    }
+}
+
+struct BlockedPoolKernel {
+    op: BlockedPool,
+    isa: Isa,
+    rows: Vec<Span>,
+    columns: Vec<Span>,
+}
+
+impl CpuKernel for BlockedPoolKernel {
+    fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
+        let x = view(run.inputs, 0)?;
+        let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
+        let [height, width] = &self.op.axes;
+        let (from, to) = (height.input * width.input, height.output * width.output);
+        let (x, y) = (x.slice::<f32>(), output.slice::<f32>());
+        if x.len() / (from * LANES) != y.len() / (to * LANES) || x.len() % (from * LANES) != 0 {
+            return Err(OpError::Internal("a pooling kernel for other sizes"));
+        }
+        let blocks = x.par_chunks_exact(from * LANES).zip(y.par_chunks_exact_mut(to * LANES));
+        blocks.enumerate().try_for_each(|(block, (x, y))| {
+            self.plane(x.as_chunks().0, y.as_chunks_mut().0);
+            run.finish.map_or(Ok(()), |finish| finish.apply(y, block * to * LANES))
+        })
+    }
+
+    fn finishes(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::average_pool::AveragePool;
+    use super::super::max_pool::MaxPool;
+    use super::super::window::AutoPad;
+    use super::*;
+    use crate::cpu::check::{agrees, random, with_problem};
+
+    #[test]
+    fn pooling_in_blocks_agrees() {
+        for (kernel, stride, pads, ceil) in
+            [(3, 2, [1, 0], true), (2, 1, [1, 1], false), (5, 3, [0, 4], true), (1, 1, [0, 0], false)]
+        {
+            let window = Window {
+                kernel: vec![kernel; 2],
+                strides: vec![stride; 2],
+                dilations: vec![1, 1],
+                pads: vec![pads[0], pads[0], pads[1], pads[1]],
+                auto_pad: AutoPad::NotSet,
+                ceil,
+            };
+            let all: [Arc<dyn Operator>; 3] = [
+                Arc::new(MaxPool { window: window.clone(), indices: false, column_major: false }),
+                Arc::new(AveragePool { window: window.clone(), include_pad: false }),
+                Arc::new(AveragePool { window, include_pad: true }),
+            ];
+            for op in all {
+                let dims = [2, 24, 17, 33];
+                let x = random(&dims, 3);
+                let blocking = with_problem(&*op, &[Some(x.clone())], &[], |problem, _| {
+                    assert!(op.blocked(problem, LANES, &[false]).is_none());
+                    op.blocked(problem, LANES, &[true]).unwrap()
+                });
+                let into = Reorder::into_blocks(&dims, blocked_dims(&dims, LANES).unwrap());
+                let x = into.reference(&[Some(x.view())], 1).unwrap().remove(0);
+                agrees(&*blocking.op, &[Some(x)], &[], 1e-5);
+            }
+        }
+    }
+}
