@@ -85,6 +85,14 @@ impl PlanSession {
     /// # Errors
     /// When an input does not fit, or a step fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_timed(inputs).map(|(outputs, _)| outputs)
+    }
+
+    /// Runs once and says where the time went.
+    ///
+    /// # Errors
+    /// As [`PlanSession::run`].
+    pub fn run_timed(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Times)> {
         let program = self.bound.program();
         if inputs.len() != program.inputs.len() {
             return Err(Error::Internal(format!("{} inputs for {}", inputs.len(), program.inputs.len())));
@@ -100,7 +108,9 @@ impl PlanSession {
                 });
             }
         }
-        self.bound.run(&aligned, &|| Ok(()), &mut Recorder::default())
+        let mut recorder = Recorder::default();
+        let outputs = self.bound.run(&aligned, &|| Ok(()), &mut recorder)?;
+        Ok((outputs, recorder.times))
     }
 
     /// Fills the memory of runs with bytes that are NaN as floats and absurd as integers, so that a kernel that leaves

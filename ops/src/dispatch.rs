@@ -60,6 +60,14 @@ pub struct Candidate {
     pub scratch: Vec<Scratch>,
 }
 
+impl Candidate {
+    /// The names of its kernels in the order of their launches, joined by `+`.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self.dispatches.iter().map(|dispatch| dispatch.kernel.variant.name).collect();
+        names.join("+")
+    }
+}
+
 /// Why a kernel cannot do a problem.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {

@@ -29,6 +29,7 @@ pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod resize;
+pub mod restricted;
 pub mod signal;
 pub mod sketch;
 pub mod sort;

@@ -34,6 +34,8 @@ pub enum Command {
     Bench(Box<cmd::bench::Args>),
     /// Show where the time goes, step by step
     Profile(Box<cmd::profile::Args>),
+    /// Verify and measure the kernels that can do a problem, one by one
+    BenchKernel(Box<cmd::bench_kernel::Args>),
     /// Show what is in a model, and what the plan makes of it
     Inspect(Box<cmd::inspect::Args>),
     /// Say which operators of models run on which devices, and why others do not

@@ -47,6 +47,7 @@ fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Run(arguments) => cmd::run::run(arguments, console),
         Command::Bench(arguments) => cmd::bench::run(arguments, console),
         Command::Profile(arguments) => cmd::profile::run(arguments, console),
+        Command::BenchKernel(arguments) => cmd::bench_kernel::run(arguments, console),
         Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
         Command::Check(arguments) => cmd::check::run(arguments, console),
         Command::Devices(arguments) => cmd::devices::run(arguments, console),

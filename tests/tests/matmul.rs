@@ -4,44 +4,13 @@
 
 use std::sync::Arc;
 
-use sardonyx_ops::dispatch::Lowering;
 use sardonyx_ops::expr::{Expr, ExprNode};
-use sardonyx_ops::ir::fact::Fact;
-use sardonyx_ops::ir::view::View;
 use sardonyx_ops::matmul::gemm::Gemm;
 use sardonyx_ops::matmul::matmul::MatMul;
 use sardonyx_ops::pointwise::functions;
-use sardonyx_ops::problem::Problem;
-use sardonyx_ops::{DType, OpError, Operator, Role, Tensor};
+use sardonyx_ops::restricted::Restricted;
+use sardonyx_ops::{DType, Tensor};
 use sardonyx_tests::{Check, Random};
-
-/// An operator that offers only the candidates of one kernel.
-#[derive(Debug)]
-struct Only(Arc<dyn Operator>, &'static str);
-
-impl Operator for Only {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn infer(&self, inputs: &[Option<&Fact>], outputs: usize) -> Result<Vec<Fact>, OpError> {
-        self.0.infer(inputs, outputs)
-    }
-
-    fn reference(&self, inputs: &[Option<View<'_>>], outputs: usize) -> Result<Vec<Tensor>, OpError> {
-        self.0.reference(inputs, outputs)
-    }
-
-    fn lower(&self, problem: &Problem<'_>, caps: &sardonyx_shaders::Capabilities) -> Lowering {
-        let mut lowering = self.0.lower(problem, caps);
-        lowering.candidates.retain(|c| c.dispatches.iter().all(|d| d.kernel.variant.name == self.1));
-        lowering
-    }
-
-    fn role(&self) -> Role {
-        self.0.role()
-    }
-}
 
 /// `x + operand 0`.
 fn residual_sum() -> Expr {
@@ -111,7 +80,7 @@ fn the_tiled_kernel_agrees() {
             let op = MatMul { trans_a: flags & 1 != 0, trans_b: flags & 2 != 0, alpha: 2.0 };
             let a = random.tensor(&if op.trans_a { [2, k, m] } else { [2, m, k] });
             let b = random.tensor(&if op.trans_b { [2, n, k] } else { [2, k, n] });
-            let op = Arc::new(Only(Arc::new(op), "matmul_w64x64"));
+            let op = Arc::new(Restricted { op: Arc::new(op), kernel: "matmul_w64x64".to_owned() });
             Check::new(op, vec![Some(a), Some(b)]).run();
         }
     }

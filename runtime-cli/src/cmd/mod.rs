@@ -1,6 +1,7 @@
 //! One file or folder for each command.
 
 pub mod bench;
+pub mod bench_kernel;
 pub mod check;
 pub mod compare;
 pub mod completions;
