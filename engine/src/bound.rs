@@ -12,6 +12,7 @@ use crate::placement::Placement;
 use crate::profile::Recorder;
 use crate::program::{self, Context, Program, Settings};
 use crate::session::{Fallback, Precision};
+use crate::values::Times;
 
 /// A program with the memory of its runs. Runs at the same time each take a context; a context is made when none is
 /// free and kept afterwards.

@@ -7,6 +7,9 @@ pub struct Capabilities {
     pub f16: bool,
     /// Subgroup operations, with the smallest and largest subgroup size the adapter may pick.
     pub subgroups: Option<(u32, u32)>,
+    /// Other invocations run while some wait for memory: kernels that leave room for many win over those that keep much
+    /// in registers. Not so where the adapter is a CPU.
+    pub hides_latency: bool,
     /// Storage buffers bound to one kernel.
     pub storage_buffers: u32,
     /// Invocations in one workgroup.
@@ -28,6 +31,7 @@ impl Capabilities {
     pub const BASELINE: Capabilities = Capabilities {
         f16: false,
         subgroups: None,
+        hides_latency: true,
         storage_buffers: 8,
         workgroup_invocations: 256,
         workgroup_memory: 16 << 10,
@@ -36,6 +40,15 @@ impl Capabilities {
         buffer_bytes: 256 << 20,
         offset_alignment: 256,
     };
+
+    /// The size of every subgroup, where sharing what each invocation loads among all of a subgroup beats leaving room
+    /// for more invocations.
+    pub fn sharing_subgroup(&self) -> Option<u32> {
+        // Four invocations share too little to pay for handing it around.
+        self.subgroups
+            .filter(|&(least, most)| least == most && least >= 8 && !self.hides_latency)
+            .map(|(size, _)| size)
+    }
 
     /// A grid for `groups` workgroups in a row, folded into two axes where one is too short. Kernels compute their
     /// linear workgroup index as `id.y * count.x + id.x` and leave when it is past the end.

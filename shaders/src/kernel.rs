@@ -6,6 +6,7 @@ use crate::expression::{Expression, OPERAND_PARAMS};
 use crate::library;
 use crate::storage::{self, LONG4, Storage, ValueType, Width};
 use crate::table::Variant;
+use crate::unroll::unroll;
 
 /// A variant with everything chosen that its source depends on. Equal kernels have equal source, so a kernel is the key
 /// of its pipeline.
@@ -61,7 +62,7 @@ impl Kernel {
         {
             text.push_str(LONG4);
         }
-        let mut body = self.with_knobs();
+        let mut body = unroll(&self.with_knobs());
         for (input, (storage, _)) in variant.inputs.iter().zip(&self.inputs) {
             let typed = format!("_{}(", storage.value().suffix());
             body = body.replace(&format!("_of_{}(", input.name), &typed);

@@ -13,6 +13,7 @@ pub mod params;
 pub mod roof;
 pub mod storage;
 pub mod table;
+mod unroll;
 
 pub use caps::Capabilities;
 pub use kernel::{Kernel, Source};

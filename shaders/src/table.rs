@@ -339,6 +339,14 @@ variants! {
         single: false,
         params: matmul::Matmul,
     }
+    /// Matrix products whose rows a subgroup loads together.
+    MATMUL_SG = "matmul_sg" {
+        inputs: [a: FLOATS, b: FLOATS],
+        knobs: [("WORKGROUP", 32), ("ROWS", 4), ("QUADS", 1), ("WIDE_B", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: matmul::Matmul,
+    }
     /// Matrix products of few rows, four columns to an invocation or to several that share the depth.
     MATVEC = "matvec" {
         inputs: [a: FLOATS, b: FLOATS],
@@ -383,6 +391,14 @@ variants! {
     CONV_DIRECT = "conv_direct" {
         inputs: [x: FLOATS, w: FLOATS],
         knobs: [("TRANSPOSED", 1), ("PACKED", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: conv::Conv,
+    }
+    /// Convolutions whose weights a subgroup loads together.
+    CONV_SG = "conv_sg" {
+        inputs: [x: FLOATS, w: FLOATS],
+        knobs: [("WORKGROUP", 32), ("ROWS", 4), ("QUADS", 1)],
         accumulator: Accumulator::F32,
         single: false,
         params: conv::Conv,

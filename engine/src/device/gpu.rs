@@ -60,6 +60,7 @@ pub(super) fn capabilities(
         subgroups: features
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        hides_latency: info.device_type != wgpu::DeviceType::Cpu,
         storage_buffers: limits.max_storage_buffers_per_shader_stage,
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_memory: limits.max_compute_workgroup_storage_size,

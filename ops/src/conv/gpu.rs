@@ -8,7 +8,7 @@ use super::window::Sizes;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, word};
 use crate::ir::dtype::{DType, Element};
 use crate::ir::tensor::Tensor;
-use crate::matmul::gpu::Factors;
+use crate::matmul::gpu::{Factors, shared_rows};
 use crate::matmul::product::Product;
 use crate::problem::{Operand, Problem};
 
@@ -21,8 +21,13 @@ pub(super) fn lower(problem: &Problem<'_>, caps: &Capabilities, sizes: &Sizes, t
         lowering = pointwise(problem, sizes, transposed).lower(problem, caps);
     } else if flat && !transposed && sizes.is_depthwise() {
         lowering.push(candidate(problem, caps, sizes, &table::CONV_DEPTHWISE, slides, false));
-    } else if flat && !transposed && slides && sizes.kernel[2] > 1 && sizes.output[2] > 3 {
-        lowering.push(candidate(problem, caps, sizes, &table::CONV_SLIDE, true, false));
+    } else if !transposed {
+        if caps.sharing_subgroup().is_some() {
+            lowering.push(candidate(problem, caps, sizes, &table::CONV_SG, false, false));
+        }
+        if flat && slides && sizes.kernel[2] > 1 && sizes.output[2] > 3 {
+            lowering.push(candidate(problem, caps, sizes, &table::CONV_SLIDE, true, false));
+        }
     }
     lowering.push(candidate(problem, caps, sizes, &table::CONV_DIRECT, slides, transposed));
     lowering
@@ -87,11 +92,17 @@ fn candidate(
     }
     let depthwise = *variant == table::CONV_DEPTHWISE;
     let rows = depthwise || *variant == table::CONV_SLIDE;
+    let shares = *variant == table::CONV_SG;
+    let subgroup = caps.sharing_subgroup().unwrap_or(1);
+    let share = shared_rows(sizes.outputs);
 
     let mut strides = weight_strides(sizes, transposed);
     let mut packed = Vec::new();
     let mut weights = (Binding::Input(1), storages[1], Width::One);
-    if !depthwise && let Some(tensor) = w.value.and_then(|value| pack(value, sizes, &mut strides, rows)) {
+    if !depthwise
+        && !shares
+        && let Some(tensor) = w.value.and_then(|value| pack(value, sizes, &mut strides, rows))
+    {
         packed.push((tensor, storages[1]));
         weights = (Binding::Packed(0), storages[1], Width::Four);
     }
@@ -116,6 +127,9 @@ fn candidate(
         if rows { sizes.output[1].saturating_mul(sizes.output[2].div_ceil(4)) } else { run.div_ceil(4) };
     let (across, down, layers) = if depthwise {
         (runs.div_ceil(64), sizes.groups * sizes.outputs, sizes.batch)
+    } else if shares {
+        let [across, down] = [runs.div_ceil(2 * subgroup as usize), sizes.outputs.div_ceil(share as usize)];
+        (across, down, sizes.batch * sizes.groups)
     } else {
         (runs.div_ceil(16), sizes.outputs.div_ceil(16), sizes.batch * sizes.groups)
     };
@@ -157,6 +171,9 @@ fn candidate(
     let mut knobs = Vec::new();
     knobs.extend(transposed.then_some(("TRANSPOSED", 1)));
     knobs.extend((weights.2 == Width::Four).then_some(("PACKED", 1)));
+    if shares {
+        knobs.extend([("WORKGROUP", subgroup), ("ROWS", share)]);
+    }
     knobs.extend((depthwise && slides).then_some(("SLIDE", 1)));
     Ok(Candidate {
         dispatches: vec![Dispatch {

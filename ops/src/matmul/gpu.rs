@@ -35,6 +35,9 @@ impl Factors {
         if self.product.rows <= FEW_ROWS {
             lowering.push(self.candidate(problem, caps, &table::MATVEC));
         }
+        if caps.sharing_subgroup().is_some() {
+            lowering.push(self.candidate(problem, caps, &table::MATMUL_SG));
+        }
         lowering.push(self.candidate(problem, caps, &table::MATMUL_T4X4));
         // Half-empty tiles cost more than they save.
         if self.product.rows > 32 && self.product.columns > 32 {
@@ -101,15 +104,22 @@ impl Factors {
         let (rows, columns, count) = (product.rows, product.columns, product.count());
         let mut knobs = Vec::new();
         let mut knob = |name: &'static str, on: bool| knobs.extend(on.then_some((name, 1)));
-        knob("TRANS_B", trans_b);
         knob("WIDE_B", !trans_b && b_width == Width::Four);
-        let grid = if *variant == table::MATVEC {
+        let grid = if *variant == table::MATMUL_SG {
+            a_width = Width::One;
+            let size = caps.sharing_subgroup().ok_or_else(|| refuse("no subgroups that share loads"))?;
+            let share = shared_rows(rows);
+            knobs.extend([("WORKGROUP", size), ("ROWS", share)]);
+            [columns.div_ceil(8 * size as usize), rows.div_ceil(share as usize), count]
+        } else if *variant == table::MATVEC {
+            knob("TRANS_B", trans_b);
             // Its accessors read single elements of `a`.
             a_width = Width::One;
             let split = split(product.depth, columns.div_ceil(4) * rows * count);
             knobs.extend((split > 1).then_some(("SPLIT", split)));
             [columns.div_ceil(256 / split as usize), rows, count]
         } else {
+            knob("TRANS_B", trans_b);
             knob("TRANS_A", trans_a);
             knob("WIDE_A", trans_a && a_width == Width::Four);
             let tile = if *variant == table::MATMUL_W64X64 { 64 } else { 32 };
@@ -160,6 +170,15 @@ impl Factors {
             packed,
             ..Candidate::default()
         })
+    }
+}
+
+/// Rows, or output channels, that an invocation of a kernel that shares loads computes: no more than there are.
+pub(crate) fn shared_rows(rows: usize) -> u32 {
+    match rows {
+        0..=4 => 4,
+        5..=8 => 8,
+        _ => 16,
     }
 }
 

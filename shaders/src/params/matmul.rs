@@ -1,7 +1,7 @@
 //! Parameters of matrix products.
 
 super::params! {
-    /// Parameters of `matmul_t4x4.wgsl`, `matmul_w64x64.wgsl` and `matvec.wgsl`.
+    /// Parameters of `matmul_t4x4.wgsl`, `matmul_w64x64.wgsl`, `matmul_sg.wgsl` and `matvec.wgsl`.
     struct Matmul {
         /// Rows of a result.
         rows: u32,

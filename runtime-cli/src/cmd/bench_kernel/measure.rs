@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sardonyx::{Device, Fallback, PlanSession, Precision, Tensor};
+use sardonyx_ops::DType;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::operator::Cost;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
 use sardonyx_ops::problem::{self, Operand};
 use sardonyx_ops::restricted::Restricted;
-use sardonyx_ops::DType;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -73,7 +73,12 @@ pub fn measure(
 }
 
 /// The names of the kernels that can do a problem, best first, and its work.
-fn kernels(problem: &Problem, inputs: &[Tensor], want: &Tensor, setting: &Setting<'_>) -> (Vec<String>, Cost) {
+fn kernels(
+    problem: &Problem,
+    inputs: &[Tensor],
+    want: &Tensor,
+    setting: &Setting<'_>,
+) -> (Vec<String>, Cost) {
     let caps = setting.device.capabilities();
     let half = caps.is_some_and(|caps| caps.f16) && setting.precision == Precision::F16;
     let dtype = if half { DType::F16 } else { DType::F32 };
@@ -91,7 +96,8 @@ fn kernels(problem: &Problem, inputs: &[Tensor], want: &Tensor, setting: &Settin
     let cost = problem.op.cost(&sizes);
     let Some(caps) = caps else { return (vec!["cpu".to_owned()], cost) };
     let mut names = Vec::new();
-    for name in problem.op.lower(&sizes, caps).candidates.iter().map(sardonyx_ops::dispatch::Candidate::name) {
+    for name in problem.op.lower(&sizes, caps).candidates.iter().map(sardonyx_ops::dispatch::Candidate::name)
+    {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -109,7 +115,8 @@ fn one(
 ) -> Result<Measured, Failure> {
     let failed = |error| bind::failure(&error, std::path::Path::new(""));
     let (plan, given) = plan(problem, &kernel, inputs, want);
-    let session = PlanSession::new(plan, setting.device, Fallback::Deny, setting.precision).map_err(failed)?;
+    let session =
+        PlanSession::new(plan, setting.device, Fallback::Deny, setting.precision).map_err(failed)?;
     let run = || {
         let (outputs, times) = session.run_timed(&given)?;
         Ok((outputs, times.compute + times.host))

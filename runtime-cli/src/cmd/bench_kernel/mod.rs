@@ -55,11 +55,8 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         }
         given => given,
     };
-    let setting = Setting {
-        device: &device,
-        precision: arguments.precision.into(),
-        duration: arguments.duration,
-    };
+    let setting =
+        Setting { device: &device, precision: arguments.precision.into(), duration: arguments.duration };
     let fits = |name: &str| glob::matches(&arguments.kernels, name);
     let mut all = Vec::new();
     for problem in problems {
@@ -71,7 +68,11 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         return Err(Failure::new(Fault::Usage, message));
     }
     let info = device.info();
-    console.line(format!("{} {:?}, times with recording and waiting", info.id, format::name(&info.name, 50)))?;
+    console.line(format!(
+        "{} {:?}, times with recording and waiting",
+        info.id,
+        format::name(&info.name, 50)
+    ))?;
     console.line(table(&all))?;
     let rows: Vec<Value> = all.iter().map(Measured::to_json).collect();
     let document = [

@@ -76,8 +76,7 @@ impl Problem {
         };
         let row = table::lookup("", op, opset).ok_or_else(unknown)?;
         let given = vec![true; inputs.len()];
-        let spec =
-            NodeSpec { op_type: op, opset, inputs: &given, outputs: &[true], attributes: &attributes };
+        let spec = NodeSpec { op_type: op, opset, inputs: &given, outputs: &[true], attributes: &attributes };
         let op = (row.build)(&spec).map_err(|error| error.to_string())?;
         Ok(Problem { name: text.to_owned(), op, inputs })
     }
