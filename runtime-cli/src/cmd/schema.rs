@@ -5,8 +5,9 @@ use crate::failure::{Failure, Fault};
 use crate::output::Console;
 
 /// The schema of each command's document.
-const SCHEMAS: [(&str, &str); 9] = [
+const SCHEMAS: [(&str, &str); 10] = [
     ("bench", include_str!("../../schemas/bench.json")),
+    ("bench-kernel", include_str!("../../schemas/bench-kernel.json")),
     ("check", include_str!("../../schemas/check.json")),
     ("compare", include_str!("../../schemas/compare.json")),
     ("conformance", include_str!("../../schemas/conformance.json")),

@@ -148,3 +148,20 @@ fn other_documents_fit_their_schemas() {
     let limited = ["run", "relu.onnx", "--dim", "batch=2", "--limits", "commodore"];
     assert_eq!(sardonyx(&scratch, &limited).code, 2);
 }
+
+#[test]
+fn bench_kernel_verifies_what_it_measures() {
+    let scratch = Scratch::new("bench-kernel");
+    let problems = ["-p", "matmul:17x33x65", "-p", "conv:5x3x3x9", "-p", "softmax:3x127"];
+    let short = ["--device", "cpu", "--duration", "1ms", "--json"];
+    let ended = sardonyx(&scratch, &[&["bench-kernel"], &problems[..], &short].concat());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let document = ended.json();
+    fits("bench-kernel", &document);
+    let rows = document["kernels"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0]["flops"], 17 * 33 * (2 * 65 + 1));
+    assert!(rows.iter().all(|row| row["verified"] == true && row["runs"].as_u64().unwrap() >= 3));
+    assert_eq!(sardonyx(&scratch, &["bench-kernel", "no_such_*", "--device", "cpu"]).code, 2);
+    assert_eq!(sardonyx(&scratch, &["bench-kernel", "-p", "matmul:0x1x1"]).code, 2);
+}

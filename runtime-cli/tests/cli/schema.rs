@@ -53,9 +53,18 @@ fn check(schema: &Value, value: &Value, at: &str) {
 #[test]
 fn every_schema_is_there() {
     let scratch = Scratch::new("schemas");
-    for command in
-        ["bench", "check", "compare", "conformance", "devices", "doctor", "inspect", "profile", "run"]
-    {
+    for command in [
+        "bench",
+        "bench-kernel",
+        "check",
+        "compare",
+        "conformance",
+        "devices",
+        "doctor",
+        "inspect",
+        "profile",
+        "run",
+    ] {
         let ended = sardonyx(&scratch, &["schema", command]);
         assert_eq!(ended.json()["title"], format!("sardonyx.{command}/1"));
     }
