@@ -114,6 +114,7 @@ fn from_document(document: &Value) -> Option<Capabilities> {
     Some(Capabilities {
         f16: has("f16"),
         subgroups: has("subgroups").then_some((1, 128)),
+        hides_latency: document["kind"] != "software",
         storage_buffers: short("storage_buffers", base.storage_buffers),
         workgroup_invocations: short("workgroup_invocations", base.workgroup_invocations),
         workgroup_memory: short("workgroup_memory_bytes", base.workgroup_memory),

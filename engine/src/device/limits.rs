@@ -8,6 +8,8 @@ pub(super) fn meet(a: &Capabilities, b: &Capabilities) -> Capabilities {
         f16: a.f16 && b.f16,
         // Subgroups have the size that the device at hand gives them.
         subgroups: a.subgroups.filter(|_| b.subgroups.is_some()),
+        // A profile rehearses the kernels that the narrower device would run.
+        hides_latency: a.hides_latency || b.hides_latency,
         storage_buffers: a.storage_buffers.min(b.storage_buffers),
         workgroup_invocations: a.workgroup_invocations.min(b.workgroup_invocations),
         workgroup_memory: a.workgroup_memory.min(b.workgroup_memory),
