@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use sardonyx_ops::DType;
 use sardonyx_ops::expr::{Expr, ExprNode};
 use sardonyx_ops::matmul::gemm::Gemm;
 use sardonyx_ops::matmul::matmul::MatMul;
 use sardonyx_ops::pointwise::functions;
 use sardonyx_ops::restricted::Restricted;
-use sardonyx_ops::{DType, Tensor};
 use sardonyx_tests::{Check, Random};
 
 /// `x + operand 0`.
