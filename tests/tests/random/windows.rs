@@ -164,7 +164,7 @@ fn max_pool(draw: &mut Draw, node: Node) -> Node {
     let rank = all.kernel.len();
     (0..2 * rank).for_each(|at| all.pads[at] = all.pads[at].min(all.kernel[at % rank] / 2));
     let (n, c) = (draw.maybe_zero().min(2), draw.extent().min(9));
-    let x = draw.extremes(dtype, &[vec![n, c], all.input.clone()].concat());
+    let x = draw.data(dtype, &[vec![n, c], all.input.clone()].concat());
     let (ceil, order) = (draw.flag(), draw.flag());
     let node = node.ints("kernel_shape", &all.kernel).flag("ceil_mode", ceil);
     let node = written(draw, node, &all, true).input(draw, x);
