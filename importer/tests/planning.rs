@@ -6,52 +6,17 @@ mod interpreter;
 
 use std::sync::Arc;
 
+use interpreter::sketch::{Sketch, made};
 use interpreter::{check, rewrites, run};
-use sardonyx_importer::{FoldLimits, ImportError, PlanOptions, Work, infer, passes, plan, prepare, table};
-use sardonyx_ops::build::NodeSpec;
+use sardonyx_importer::{FoldLimits, ImportError, PlanOptions, Work, infer, passes, plan, prepare};
 use sardonyx_ops::expr::Expr;
-use sardonyx_ops::ir::attributes::{Attribute, Attributes};
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
-use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
+use sardonyx_ops::ir::graph::Graph;
 use sardonyx_ops::ir::view::View;
 use sardonyx_ops::pointwise::{self, Pointwise, functions};
 use sardonyx_ops::reduce::CumSum;
 use sardonyx_ops::{DType, Expansion, OpError, Operator, Role, Tensor};
-
-/// Builds graphs in one line per node.
-#[derive(Default)]
-struct Sketch(Graph);
-
-impl Sketch {
-    fn input(&mut self, name: &str, dtype: DType, shape: &[Dim]) -> ValueId {
-        let id = self.0.add_value(name);
-        self.0.inputs.push((id, Fact::new(dtype, shape.to_vec())));
-        id
-    }
-
-    fn constant(&mut self, tensor: Tensor) -> ValueId {
-        let id = self.0.add_value(format!("constant{}", self.0.names.len()));
-        self.0.constants.insert(id, tensor);
-        id
-    }
-
-    fn node(&mut self, name: &str, op: impl Operator, inputs: &[ValueId]) -> ValueId {
-        self.node_of(name, Arc::new(op), inputs)
-    }
-
-    fn node_of(&mut self, name: &str, op: Arc<dyn Operator>, inputs: &[ValueId]) -> ValueId {
-        let output = self.0.add_value(name);
-        let inputs = inputs.iter().copied().map(Some).collect();
-        self.0.nodes.push(Node { name: name.into(), op, inputs, outputs: vec![Some(output)] });
-        output
-    }
-
-    fn output(mut self, outputs: &[ValueId]) -> Graph {
-        self.0.outputs = outputs.to_vec();
-        self.0
-    }
-}
 
 fn add() -> Pointwise {
     Pointwise { name: "Add", expr: Expr::call(&functions::ADD, 2, Vec::new()) }
@@ -420,19 +385,6 @@ fn branches_expand_when_their_condition_is_known() {
         );
         assert!(known.unwrap().rest.is_none());
     }
-}
-
-/// An operator of the table without attributes but one.
-fn made(name: &str, attribute: Option<(&str, i64)>, inputs: usize) -> Arc<dyn Operator> {
-    let mut attributes = Attributes::default();
-    if let Some((name, value)) = attribute {
-        attributes.insert(name, Attribute::Int(value));
-    }
-    let row = table::lookup("", name, 15).unwrap();
-    let inputs = vec![true; inputs];
-    let spec =
-        NodeSpec { op_type: name, opset: 15, inputs: &inputs, outputs: &[true], attributes: &attributes };
-    (row.build)(&spec).unwrap()
 }
 
 #[test]

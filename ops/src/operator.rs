@@ -13,6 +13,7 @@ use crate::ir::graph::Graph;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::{View, ViewMut};
 use crate::layout::Blocking;
+use crate::movement::strided::Strided;
 use crate::problem::Problem;
 use sardonyx_shaders::Capabilities;
 
@@ -126,6 +127,12 @@ pub trait Operator: Any + Debug + Send + Sync {
     /// How the operator works on the CPU where channels lie in blocks of `block`, if it does: `blocked` says of each input
     /// whether it is there in blocks already. Asked for problems whose output is f32.
     fn blocked(&self, _problem: &Problem<'_>, _block: usize, _blocked: &[bool]) -> Option<Blocking> {
+        None
+    }
+
+    /// For operators that only move elements of input 0: where those of an output come from, when the sizes and contents
+    /// that this depends on are known.
+    fn moves(&self, _problem: &Problem<'_>, _output: usize) -> Option<Strided> {
         None
     }
 

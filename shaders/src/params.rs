@@ -41,6 +41,7 @@ macro_rules! params {
 
 pub(crate) use params;
 
+pub mod attention;
 pub mod conv;
 pub mod matmul;
 pub mod movement;

@@ -2,7 +2,7 @@
 //! the benchmark.
 
 use crate::params::{
-    Field, Params, conv, matmul, movement, norm, pointwise, pool, recurrent, reduce, resize,
+    Field, Params, attention, conv, matmul, movement, norm, pointwise, pool, recurrent, reduce, resize,
 };
 use crate::storage::Storage;
 
@@ -79,6 +79,8 @@ const ANY: &[Storage] = &[
 ];
 /// Numbers, and bytes whose greatest is found as a number.
 const POOLED: &[Storage] = &[Storage::F32, Storage::F16, Storage::I8, Storage::U8];
+/// Layouts of masks: numbers, or truth values.
+const MASKS: &[Storage] = &[Storage::F32, Storage::F16, Storage::Bool];
 const I32: &[Storage] = &[Storage::I32];
 const F32: &[Storage] = &[Storage::F32];
 const U32: &[Storage] = &[Storage::U32];
@@ -418,5 +420,29 @@ variants! {
         accumulator: Accumulator::F32,
         single: false,
         params: conv::Conv,
+    }
+    /// Attention, a query to an invocation.
+    ATTEND_TILE = "attend_tile" {
+        inputs: [q: FLOATS, k: FLOATS, v: FLOATS, mask: MASKS, cosines: FLOATS, sines: FLOATS],
+        knobs: [("SIZE4", 8), ("VALUE4", 12), ("MASK", 1), ("TURN", 1), ("NEAR_Q", 0), ("NEAR_K", 0), ("NEAR_V", 0)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: attention::Attend,
+    }
+    /// Attention, a query to a workgroup.
+    ATTEND_ROW = "attend_row" {
+        inputs: [q: FLOATS, k: FLOATS, v: FLOATS, mask: MASKS, cosines: FLOATS, sines: FLOATS],
+        knobs: [("MASK", 3), ("TURN", 1), ("NEAR_Q", 1), ("NEAR_K", 1), ("NEAR_V", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: attention::Attend,
+    }
+    /// A cache with further rows, which may be turned.
+    APPEND = "append" {
+        inputs: [past: FLOATS, x: FLOATS, cosines: FLOATS, sines: FLOATS],
+        knobs: [("PAST", 1), ("TURN", 1)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: attention::Append,
     }
 }

@@ -6,6 +6,20 @@ use sardonyx_ops::plan::{Plan, PlanStep};
 use super::Report;
 
 pub(super) fn run(plan: &mut Plan, report: &mut Report) {
+    let mut needed = sweep(plan, |step| report.fused(step));
+    let mark = |needed: &mut Vec<bool>, id: ValueId| {
+        if let Some(slot) = needed.get_mut(id.0) {
+            *slot = true;
+        }
+    };
+    plan.inputs.iter().for_each(|&id| mark(&mut needed, id));
+    let outputs = plan.steps.iter().flat_map(|step| step.outputs.iter().flatten());
+    outputs.for_each(|&id| mark(&mut needed, id));
+    compact(plan, &needed);
+}
+
+/// Removes steps that no output needs, each shown to `removed`. Which values are needed.
+pub(super) fn sweep(plan: &mut Plan, mut removed: impl FnMut(&PlanStep)) -> Vec<bool> {
     let mut needed = vec![false; plan.values.len()];
     let mark = |needed: &mut Vec<bool>, id: ValueId| {
         if let Some(slot) = needed.get_mut(id.0) {
@@ -20,14 +34,12 @@ pub(super) fn run(plan: &mut Plan, report: &mut Report) {
             step.reads().for_each(|id| mark(&mut needed, id));
             live.push(step);
         } else {
-            report.fused(&step);
+            removed(&step);
         }
     }
     live.reverse();
-    plan.inputs.iter().for_each(|&id| mark(&mut needed, id));
-    live.iter().flat_map(|step| step.outputs.iter().flatten()).for_each(|&id| mark(&mut needed, id));
     plan.steps = live;
-    compact(plan, &needed);
+    needed
 }
 
 /// Drops the values that are not needed and renumbers the others.

@@ -1,14 +1,22 @@
 //! Rewrites of graphs and plans that keep their meaning. Each is a file, has a name, can be switched off, and says what it did.
 
+mod attention_layout;
 mod common_subexpression;
+mod compose_moves;
 mod dead_code;
 mod dynamic_quantized;
 mod fold_batchnorm;
 mod fuse_epilogue;
 mod fuse_pointwise;
 mod identity;
+mod merge_projections;
 mod pointwise_form;
 mod quantized;
+mod recognize_attention;
+mod recognize_normalization;
+mod recognize_rotary;
+mod relabel;
+mod trace;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,8 +37,14 @@ struct Pass {
 
 /// The passes in the order in which they run.
 const PASSES: &[Pass] = &[
+    Pass { name: "relabel", run: relabel::run },
     Pass { name: "identity", run: identity::run },
     Pass { name: "common_subexpression", run: common_subexpression::run },
+    Pass { name: "recognize_normalization", run: recognize_normalization::run },
+    Pass { name: "recognize_rotary", run: recognize_rotary::run },
+    Pass { name: "recognize_attention", run: recognize_attention::run },
+    Pass { name: "attention_layout", run: attention_layout::run },
+    Pass { name: "compose_moves", run: compose_moves::run },
     Pass { name: "fuse_pointwise", run: fuse_pointwise::run },
     Pass { name: "fuse_epilogue", run: fuse_epilogue::run },
     Pass { name: "dead_code", run: dead_code::run },
@@ -49,7 +63,10 @@ const EARLY_PASSES: &[GraphPass] = &[
 ];
 
 /// The passes over graphs in the order in which they run.
-const GRAPH_PASSES: &[GraphPass] = &[GraphPass { name: "fold_batchnorm", run: fold_batchnorm::run }];
+const GRAPH_PASSES: &[GraphPass] = &[
+    GraphPass { name: "fold_batchnorm", run: fold_batchnorm::run },
+    GraphPass { name: "merge_projections", run: merge_projections::run },
+];
 
 /// The names of all passes, as [`crate::plan::PlanOptions::disabled_passes`] takes them.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -144,6 +161,19 @@ fn readers(plan: &Plan) -> Vec<usize> {
     }
     plan.outputs.iter().copied().for_each(count);
     counts
+}
+
+/// Puts steps in the place of others, and takes out those that nothing reads any more.
+fn replace(plan: &mut Plan, new: Vec<(usize, PlanStep)>) {
+    if new.is_empty() {
+        return;
+    }
+    for (place, step) in new {
+        if let Some(slot) = plan.steps.get_mut(place) {
+            *slot = step;
+        }
+    }
+    dead_code::sweep(plan, |_| {});
 }
 
 /// The dimensions of a value.

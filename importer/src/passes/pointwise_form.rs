@@ -87,6 +87,14 @@ fn scalar(plan: &Plan, id: ValueId) -> Option<ExprNode> {
     }
 }
 
+/// The number that a constant begins with.
+pub(super) fn number(tensor: &Tensor) -> Option<f64> {
+    match first_element(tensor)? {
+        Scalar::Float(number) => Some(number),
+        Scalar::Int(number) => Some(number as f64),
+    }
+}
+
 fn first_element(tensor: &Tensor) -> Option<Scalar> {
     macro_rules! first {
         ($rust:ty) => {

@@ -8,6 +8,8 @@
     reason = "clippy's exemption for tests does not reach their helpers, and no test uses all of them"
 )]
 
+pub mod sketch;
+
 use sardonyx_importer::{HostInput, ImportError, PlanOptions, Source, Work, plan};
 use sardonyx_ops::expr::ExprNode;
 use sardonyx_ops::ir::fact::Fact;

@@ -1,5 +1,9 @@
 //! Attention, and what models compute around it.
 
+mod append;
+mod attend;
+mod attend_cpu;
+mod attend_gpu;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
 mod attention;
 mod causal_conv;
@@ -14,6 +18,8 @@ mod rotary;
 mod scaled;
 mod tensor_scatter;
 
+pub use append::Append;
+pub use attend::{Attend, Order, Spot};
 pub use attention::Attention;
 pub use causal_conv::CausalConv;
 pub use embed::EmbedLayerNormalization;
@@ -23,6 +29,7 @@ pub use linear::LinearAttention;
 pub use multi_head::MultiHeadAttention;
 pub use packed::PackedAttention;
 pub use rotary::RotaryEmbedding;
+pub use scaled::Sizes;
 pub use tensor_scatter::TensorScatter;
 
 use crate::build::{Build, OperatorRow};

@@ -1,5 +1,8 @@
 //! Scaled dot-product attention as a graph of simpler operators, and as plain loops.
 
+use std::sync::Arc;
+
+use super::attend::{Attend, Spot};
 use crate::broadcast::{self, Strides};
 use crate::error::OpError;
 use crate::ir::attributes::Attribute;
@@ -40,14 +43,20 @@ pub(super) enum Offset {
 
 /// Sizes of one problem.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Sizes {
+pub struct Sizes {
+    /// Independent attentions.
     pub batch: usize,
+    /// Heads of the queries.
     pub heads: usize,
+    /// Heads of keys and values: each is shared by as many heads of queries.
     pub key_heads: usize,
+    /// Queries of a head.
     pub queries: usize,
-    /// All keys, cached ones included.
+    /// All keys of a head, cached ones included.
     pub keys: usize,
+    /// Elements of a query and of a key.
     pub size: usize,
+    /// Elements of a value.
     pub value_size: usize,
 }
 
@@ -78,12 +87,12 @@ impl Sizes {
     }
 
     /// The dimensions of the scores.
-    pub(super) fn scores(&self) -> [usize; 4] {
+    pub fn scores(&self) -> [usize; 4] {
         [self.batch, self.heads, self.queries, self.keys]
     }
 
     /// The dimensions of the result.
-    pub(super) fn result(&self) -> [usize; 4] {
+    pub fn result(&self) -> [usize; 4] {
         [self.batch, self.heads, self.queries, self.value_size]
     }
 
@@ -246,8 +255,43 @@ pub(super) fn draw(
         weights = sketch.call("Where", &[], &[blind, zero, weights])?;
     }
     let values = sketch.cast(v, dtype)?;
-    let result = gather(sketch, weights, values, &sizes)?;
+    // Scores that nobody asks for are not computed.
+    let result = match attend(sketch, [q, k, values], masks, weighing, &sizes)? {
+        Some(result) => result,
+        None => gather(sketch, weights, values, &sizes)?,
+    };
     Ok(Attended { result, scores: [raw, capped, masked, weights] })
+}
+
+/// Draws the result as one step, which keeps no scores; `None` for types and sizes that it does not do.
+fn attend(
+    sketch: &mut Sketch,
+    [q, k, v]: [ValueId; 3],
+    masks: &Masks,
+    weighing: &Weighing,
+    sizes: &Sizes,
+) -> Result<Option<ValueId>, OpError> {
+    let dtype = sketch.dtype(q)?;
+    let narrow = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    let exact = weighing.precision == Some(DType::F64);
+    if !narrow || exact || sketch.dtype(k)? != dtype || sizes.is_empty() || sizes.result().contains(&0) {
+        return Ok(None);
+    }
+    let mut op = Attend::dense(*sizes, weighing.scale as f32);
+    op.softcap = weighing.softcap;
+    let mut inputs = vec![q, k, v];
+    let mask = match (masks.added, masks.allowed) {
+        (Some(_), Some(_)) => {
+            let never = sketch.number(dtype, f64::NEG_INFINITY)?;
+            bias(sketch, masks, never)?
+        }
+        (added, allowed) => added.or(allowed),
+    };
+    if let Some(mask) = mask {
+        op.mask = Spot::stretched(&sketch.dims(mask)?);
+        inputs.push(mask);
+    }
+    sketch.node(Arc::new(op), &inputs).map(Some)
 }
 
 /// Draws the scaled products of queries and keys.

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod gemm;
 pub(crate) mod integer;
 pub mod math;
+pub(crate) mod micro;
 pub mod roof;
 pub(crate) mod tiles;
 pub(crate) mod vector;

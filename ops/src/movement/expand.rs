@@ -94,6 +94,11 @@ impl Operator for Expand {
         }
     }
 
+    fn moves(&self, problem: &Problem<'_>, _output: usize) -> Option<Strided> {
+        let map = self.map(problem.input(0)?.dims, &*sizes::of_problem(problem));
+        map.ok().map(|(_, map)| map)
+    }
+
     fn role(&self) -> Role {
         Role::Anchor
     }

@@ -8,6 +8,7 @@ use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
 use super::assemble::{by_size, elements, elements_mut, select};
 use super::sizes::{self, required, view};
+use super::strided::Strided;
 use crate::build::NodeSpec;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, linear_grid, word};
 use crate::error::OpError;
@@ -131,6 +132,15 @@ impl Operator for Gather {
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
         Lowering::from_result(self.candidate(problem, caps))
+    }
+
+    /// One index is a slice.
+    fn moves(&self, problem: &Problem<'_>, _output: usize) -> Option<Strided> {
+        let (x, indices) = (problem.input(0)?, problem.input(1)?);
+        let blocks = self.blocks(x.dims, indices.dims).ok()?;
+        let [index] = wrap(&indices.value?.view(), 1, blocks.extent).ok()?.try_into().ok()?;
+        let steps = [blocks.extent.checked_mul(blocks.inner)? as isize, 1];
+        Strided::new(&[blocks.outer, blocks.inner], &steps, index * blocks.inner, x.len()).ok()
     }
 
     fn role(&self) -> Role {

@@ -267,6 +267,11 @@ impl Operator for Slice {
         }
     }
 
+    fn moves(&self, problem: &Problem<'_>, _output: usize) -> Option<Strided> {
+        let map = self.map(problem.input(0)?.dims, &*sizes::of_problem(problem));
+        map.ok().map(|(_, map)| map)
+    }
+
     fn role(&self) -> Role {
         Role::Anchor
     }

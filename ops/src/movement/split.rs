@@ -191,6 +191,12 @@ impl Operator for Split {
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
         Lowering::from_result(self.candidate(problem, caps))
     }
+
+    fn moves(&self, problem: &Problem<'_>, output: usize) -> Option<Strided> {
+        let dims = problem.input(0)?.dims;
+        let maps = self.maps(dims, self.wanted.len(), &*sizes::of_problem(problem)).ok()?;
+        maps.into_iter().nth(output).map(|(_, map)| map)
+    }
 }
 
 impl Split {

@@ -101,6 +101,11 @@ impl Strided {
         })
     }
 
+    /// Output dimensions, the input elements that each moves by, and the input element of output element 0.
+    pub fn parts(&self) -> (&[usize], &[isize], usize) {
+        (&self.shape, &self.steps, self.offset)
+    }
+
     /// Elements of the output.
     pub fn len(&self) -> usize {
         self.len

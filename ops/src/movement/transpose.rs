@@ -93,6 +93,10 @@ impl Operator for Transpose {
         }
     }
 
+    fn moves(&self, problem: &Problem<'_>, _output: usize) -> Option<Strided> {
+        self.map(problem.input(0)?.dims).ok().map(|(_, map)| map)
+    }
+
     fn role(&self) -> Role {
         Role::Anchor
     }
