@@ -450,5 +450,5 @@ fn misfits_are_errors() {
     let error = plan(&graph, &[three.clone(), three], &options).unwrap_err();
     assert!(matches!(error, ImportError::Input { .. }));
     assert!(error.to_string().contains("fuse_pointwise"), "{error}");
-    assert_eq!(passes::names().count(), 6);
+    assert_eq!(passes::names().count(), 15);
 }

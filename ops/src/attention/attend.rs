@@ -201,8 +201,7 @@ impl Attend {
             if !(low..end).contains(&key) {
                 return f64::NEG_INFINITY;
             }
-            let product =
-                |e: usize| q[self.q.at([batch, head, query, e])] * k[self.k.at([batch, key_head, key, e])];
+            let product = |e: usize| q[e] * k[self.k.at([batch, key_head, key, e])];
             let mut score = (0..self.sizes.size).map(product).sum::<f64>() * f64::from(self.scale);
             if self.softcap > 0.0 {
                 let cap = f64::from(self.softcap);
