@@ -1,14 +1,15 @@
-//! Graphs that operators stand for, made node by node: see [`Operator::expand`].
+//! Graphs in which the size of each value is known as soon as its node is there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::build::{NodeSpec, OperatorRow};
+use super::{Composition, LATEST, standard};
+use crate::build::OperatorRow;
 use crate::error::OpError;
 use crate::ir::attributes::{Attribute, Attributes};
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
-use crate::ir::graph::{Graph, Node, ValueId};
+use crate::ir::graph::{Graph, ValueId};
 use crate::ir::numbers::float_tensor;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
@@ -26,15 +27,11 @@ const FAMILIES: &[&[OperatorRow]] = &[
     reduce::OPERATORS,
 ];
 
-/// The version of the standard operators that sketches are made of.
-const OPSET: i64 = 24;
-
 /// A graph in the making. Every value's shape is inferred when its node is added.
 #[derive(Debug, Default)]
 pub struct Sketch {
-    graph: Graph,
+    made: Composition,
     facts: Vec<Fact>,
-    inputs: Vec<usize>,
 }
 
 /// The inputs of an operator as values of a sketch; `None` where absent.
@@ -54,8 +51,8 @@ pub fn expansion(inputs: &[Option<&Fact>], draw: Draw<'_>) -> Result<Expansion, 
     let mut sketch = Sketch::default();
     let given: Vec<Option<ValueId>> =
         inputs.iter().enumerate().map(|(index, fact)| fact.map(|fact| sketch.input(index, fact))).collect();
-    sketch.graph.outputs = draw(&mut sketch, &given)?;
-    Ok(Expansion::Graph { graph: Arc::new(sketch.graph), inputs: sketch.inputs })
+    let outputs = draw(&mut sketch, &given)?;
+    Ok(sketch.made.finish(&outputs))
 }
 
 /// Runs the graph that an operator stands for, node by node.
@@ -73,31 +70,23 @@ pub fn evaluate(inputs: &[Option<View<'_>>], outputs: usize, draw: Draw<'_>) -> 
             sketch.input(index, &Fact::constant(tensor))
         }));
     }
-    sketch.graph.outputs = draw(&mut sketch, &given)?;
-    sketch.graph.outputs.truncate(outputs.max(1));
-    control::evaluate::evaluate(&sketch.graph, tensors)
+    let mut drawn = draw(&mut sketch, &given)?;
+    drawn.truncate(outputs.max(1));
+    sketch.made.graph.outputs = drawn;
+    control::evaluate::evaluate(&sketch.made.graph, tensors)
 }
 
 impl Sketch {
     /// Input `index` of the operator that the sketch is for.
     fn input(&mut self, index: usize, fact: &Fact) -> ValueId {
-        let id = self.add("input", fact.clone());
-        self.graph.inputs.push((id, fact.clone()));
-        self.inputs.push(index);
-        id
-    }
-
-    fn add(&mut self, name: &str, fact: Fact) -> ValueId {
-        let id = self.graph.add_value(format!("{name}_{}", self.graph.names.len()));
-        self.facts.push(fact);
-        id
+        self.facts.push(fact.clone());
+        self.made.input(index, fact)
     }
 
     /// A constant.
     pub fn constant(&mut self, tensor: Tensor) -> ValueId {
-        let id = self.add("constant", Fact::constant(tensor.clone()));
-        self.graph.constants.insert(id, tensor);
-        id
+        self.facts.push(Fact::constant(tensor.clone()));
+        self.made.constant(tensor)
     }
 
     /// A number of a float type, which broadcasts to anything.
@@ -139,11 +128,8 @@ impl Sketch {
     pub fn node(&mut self, op: Arc<dyn Operator>, inputs: &[ValueId]) -> Result<ValueId, OpError> {
         let facts: Vec<Option<&Fact>> = inputs.iter().map(|id| self.facts.get(id.0)).collect();
         let fact = op.infer(&facts, 1)?.into_iter().next();
-        let id = self.add(op.name(), fact.ok_or(OpError::Internal("an output was not inferred"))?);
-        let name = self.graph.name(id).into();
-        let inputs = inputs.iter().copied().map(Some).collect();
-        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![Some(id)] });
-        Ok(id)
+        self.facts.push(fact.ok_or(OpError::Internal("an output was not inferred"))?);
+        Ok(self.made.node(op, inputs))
     }
 
     /// The nodes of another graph; `given` are its inputs and then its captures. The graph's outputs.
@@ -162,26 +148,18 @@ impl Sketch {
             here.insert(*id, self.constant(tensor.clone()));
         }
         for node in &graph.nodes {
-            let place =
-                |id: &Option<ValueId>| id.map(|id| here.get(&id).copied().ok_or_else(misfit)).transpose();
-            let inputs: Vec<Option<ValueId>> = node.inputs.iter().map(place).collect::<Result<_, _>>()?;
-            let facts: Vec<Option<&Fact>> =
-                inputs.iter().map(|id| id.and_then(|id| self.facts.get(id.0))).collect();
+            let fact = |id: &Option<ValueId>| match id {
+                None => Ok(None),
+                Some(id) => here.get(id).and_then(|id| self.facts.get(id.0)).map(Some).ok_or_else(misfit),
+            };
+            let facts = node.inputs.iter().map(fact).collect::<Result<Vec<_>, _>>()?;
             let facts = node.op.infer(&facts, node.outputs.len())?;
-            let mut outputs = Vec::with_capacity(node.outputs.len());
-            for (output, fact) in node.outputs.iter().zip(facts) {
-                outputs.push(output.map(|output| {
-                    let id = self.add(node.op.name(), fact);
-                    here.insert(output, id);
-                    id
-                }));
+            if facts.len() < node.outputs.len() {
+                return Err(OpError::Internal("an output was not inferred"));
             }
-            self.graph.nodes.push(Node {
-                name: Arc::clone(&node.name),
-                op: Arc::clone(&node.op),
-                inputs,
-                outputs,
-            });
+            let wanted = node.outputs.iter().zip(facts).filter(|(id, _)| id.is_some());
+            self.facts.extend(wanted.map(|(_, fact)| fact));
+            self.made.copy(node, "", &mut here)?;
         }
         graph.outputs.iter().map(|id| here.get(id).copied().ok_or_else(misfit)).collect()
     }
@@ -196,19 +174,11 @@ impl Sketch {
         attributes: &[(&str, Attribute)],
         inputs: &[ValueId],
     ) -> Result<ValueId, OpError> {
-        let rows = FAMILIES.iter().copied().flatten();
-        let row = rows
-            .filter(|row| row.domain.is_empty() && row.name == name && row.since <= OPSET)
-            .max_by_key(|row| row.since)
-            .ok_or(OpError::Internal("a sketch names an operator that there is not"))?;
         let mut all = Attributes::default();
         for (name, value) in attributes {
             all.insert(*name, value.clone());
         }
-        let given = vec![true; inputs.len()];
-        let spec =
-            NodeSpec { op_type: name, opset: OPSET, inputs: &given, outputs: &[true], attributes: &all };
-        self.node((row.build)(&spec)?, inputs)
+        self.node(standard(FAMILIES, name, LATEST, &all, inputs.len())?, inputs)
     }
 
     /// The numbers from 0 on, as 64-bit integers of these dimensions.
