@@ -42,7 +42,7 @@ pub enum Error {
     InputName {
         /// The name.
         name: String,
-        /// "is unknown", "is missing", "is given twice".
+        /// "is unknown", "is missing", "is given twice", "must be a tensor".
         problem: &'static str,
         /// The names there are.
         known: String,

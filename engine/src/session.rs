@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sardonyx_importer::PlanOptions;
-use sardonyx_ops::Tensor;
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::Graph;
+use sardonyx_ops::{Item, Tensor};
 
 use crate::device::{Device, Select};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::placement::Placement;
 use crate::profile::Recorder;
 use crate::program::Settings;
 use crate::stages::{self, Maker, Stage, Stages};
-use crate::values::{Inputs, Outputs};
+use crate::values::{Inputs, Outputs, Value};
 
 /// What happens to operators that have no kernel on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -290,11 +290,11 @@ impl Session {
     ) -> Result<Outputs> {
         let device: &str = &self.device.info().id;
         let done = self.perform(inputs, options, recorder);
-        let (tensors, met) =
+        let (values, met) =
             done.inspect_err(|error| self.observer.tell(|| Event::Failed { device, error }))?;
         self.observer.tell(|| Event::Ran { device, times: recorder.times });
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
-        Ok(Outputs { names: Arc::clone(&self.names), tensors, times: recorder.times })
+        Ok(Outputs { names: Arc::clone(&self.names), values, times: recorder.times })
     }
 
     /// Runs the model; gives its outputs and the stages met.
@@ -303,10 +303,10 @@ impl Session {
         inputs: Inputs<'_>,
         options: &RunOptions,
         recorder: &mut Recorder<'_>,
-    ) -> Result<(Vec<Tensor>, Vec<Arc<Stage>>)> {
+    ) -> Result<(Vec<Value>, Vec<Arc<Stage>>)> {
         let start = Instant::now();
         recorder.begin(start);
-        let inputs = self.ordered(inputs)?;
+        let (forms, inputs) = self.ordered(inputs)?;
         let check = || {
             if options.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(Error::Cancelled);
@@ -320,7 +320,7 @@ impl Session {
             inputs.iter().map(|tensor| Fact::known(tensor.dtype(), tensor.dims())).collect();
         let maker = self.maker();
         let done = unwound(|| {
-            let first = self.stages.get(&self.graph, &facts, &maker)?;
+            let first = self.stages.get(&self.graph, &forms, &facts, &maker)?;
             recorder.times.prepare = start.elapsed();
             stages::run(first, inputs, &maker, &check, recorder)
         })?;
@@ -343,13 +343,14 @@ impl Session {
         if self.facts.iter().any(|fact| fact.dims().is_none()) {
             return Ok(());
         }
-        let stage = unwound(|| self.stages.get(&self.graph, &self.facts, &self.maker()))?;
+        let stage = unwound(|| self.stages.get(&self.graph, &[], &self.facts, &self.maker()))?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = vec![stage];
         Ok(())
     }
 
-    /// The inputs in the model's order, checked and aligned.
-    fn ordered(&self, inputs: Inputs<'_>) -> Result<Vec<Tensor>> {
+    /// The tensors of the inputs in the model's order, checked and aligned, and the forms of the inputs if some are not
+    /// tensors.
+    fn ordered(&self, inputs: Inputs<'_>) -> Result<(Vec<Item<()>>, Vec<Tensor>)> {
         let specs = self.model.inputs();
         let known = || specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>().join(", ");
         let bad = |name: &str, problem| Error::InputName { name: name.to_owned(), problem, known: known() };
@@ -363,13 +364,22 @@ impl Session {
         }
         let mut symbols: BTreeMap<String, (usize, &str)> = BTreeMap::new();
         let mut ordered = Vec::with_capacity(specs.len());
-        for (spec, fact) in specs.iter().zip(&self.facts) {
+        let mut forms = Vec::with_capacity(specs.len());
+        let graph = self.model.graph();
+        for ((spec, fact), (id, _)) in specs.iter().zip(&self.facts).zip(&graph.inputs) {
             let given = inputs.named.iter().find(|(name, _)| *name == &*spec.name);
-            let tensor = given.ok_or_else(|| bad(&spec.name, "is missing"))?.1;
-            if tensor.dtype() != fact.dtype {
+            let item = &given.ok_or_else(|| bad(&spec.name, "is missing"))?.1;
+            let tensors = item.tensors();
+            if let Some(tensor) = tensors.iter().find(|tensor| tensor.dtype() != fact.dtype) {
                 let (expected, got) = (fact.dtype, tensor.dtype());
                 return Err(Error::InputType { name: spec.name.to_string(), expected, got });
             }
+            forms.push(item.map(&mut |_| ()));
+            if graph.items.contains_key(id) {
+                ordered.extend(tensors.into_iter().map(|tensor| (*tensor).clone().aligned()));
+                continue;
+            }
+            let Item::Tensor(tensor) = item else { return Err(bad(&spec.name, "must be a tensor")) };
             // Sizes fixed when the session was built only say what is prepared: others run too, if the model allows.
             let declared =
                 self.model.graph().inputs.iter().find(|(id, _)| self.model.graph().name(*id) == &*spec.name);
@@ -387,9 +397,12 @@ impl Session {
                     }
                 }
             }
-            ordered.push(tensor.clone().aligned());
+            ordered.push((*tensor).clone().aligned());
         }
-        Ok(ordered)
+        if graph.items.is_empty() {
+            forms.clear();
+        }
+        Ok((forms, ordered))
     }
 
     fn report(&self) -> (Placement, MemoryPlan) {

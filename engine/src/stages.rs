@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sardonyx_importer::{HostInput, PlanOptions, Rest, Source, Work};
-use sardonyx_ops::Tensor;
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node};
 use sardonyx_ops::plan::Plan;
+use sardonyx_ops::{Item, Tensor};
 
 use crate::bound::Bound;
 use crate::device::Device;
@@ -17,13 +17,18 @@ use crate::placement::{Place, PlacedStep, Placement};
 use crate::profile::{HostStage, ProfiledStep, Recorder};
 use crate::program::{Settings, lay_out};
 use crate::session::Fallback;
+use crate::values::Value;
 
 /// Sizes for which programs are kept; the one unused longest goes first.
 const KEPT: usize = 8;
 
-/// The sizes, and where planning wants them the contents, of a stage's inputs.
+/// The forms of a model's inputs where some are sequences or optionals, and the sizes, and where planning wants them the
+/// contents, of a stage's inputs.
 #[derive(Clone, PartialEq)]
-struct Key(Vec<(Vec<usize>, Option<bytes::Bytes>)>);
+struct Key {
+    forms: Vec<Item<()>>,
+    inputs: Vec<(Vec<usize>, Option<bytes::Bytes>)>,
+}
 
 /// Stages by the sizes of their inputs, most recently used last.
 #[derive(Default)]
@@ -35,6 +40,8 @@ pub(crate) struct Stages {
 pub(crate) struct Stage {
     work: Ready,
     rest: Option<(Rest, Stages)>,
+    /// Of the last stage: what the model's outputs are made of.
+    gives: Vec<Item<usize>>,
     /// The plan as text.
     pub(crate) text: String,
 }
@@ -54,12 +61,18 @@ pub(crate) struct Maker<'a> {
 }
 
 impl Stages {
-    /// The stage of `graph` for inputs with these facts.
-    pub(crate) fn get(&self, graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Arc<Stage>> {
-        let key = Key(facts
-            .iter()
-            .map(|fact| (fact.dims().unwrap_or_default(), fact.value.as_ref().map(Tensor::shared_bytes)))
-            .collect());
+    /// The stage of `graph` for inputs with these facts. `forms` are those of the graph's inputs, none when all are
+    /// tensors; `facts` are those of the tensors that they are made of.
+    pub(crate) fn get(
+        &self,
+        graph: &Graph,
+        forms: &[Item<()>],
+        facts: &[Fact],
+        maker: &Maker<'_>,
+    ) -> Result<Arc<Stage>> {
+        let known =
+            |fact: &Fact| (fact.dims().unwrap_or_default(), fact.value.as_ref().map(Tensor::shared_bytes));
+        let key = Key { forms: forms.to_vec(), inputs: facts.iter().map(known).collect() };
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
@@ -70,7 +83,10 @@ impl Stages {
             }
         }
         let start = std::time::Instant::now();
-        let stage = Arc::new(make(graph, facts, maker)?);
+        let stage = Arc::new(match forms {
+            [] => make(graph, facts, maker)?,
+            forms => make(&graph.taken_apart(forms), facts, maker)?,
+        });
         stage.tell(maker, start.elapsed());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
@@ -107,7 +123,8 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
             (Ready::Evaluate { node, inputs, reason }, text)
         }
     };
-    Ok(Stage { work, rest: planned.rest.map(|rest| (rest, Stages::default())), text })
+    let rest = planned.rest.map(|rest| (rest, Stages::default()));
+    Ok(Stage { work, rest, gives: planned.gives, text })
 }
 
 fn bind(plan: Plan, maker: &Maker<'_>) -> Result<Bound> {
@@ -121,7 +138,7 @@ pub(crate) fn run(
     maker: &Maker<'_>,
     check: &(dyn Fn() -> Result<()> + Sync),
     recorder: &mut Recorder<'_>,
-) -> Result<(Vec<Tensor>, Vec<Arc<Stage>>)> {
+) -> Result<(Vec<Value>, Vec<Arc<Stage>>)> {
     let (mut stage, mut inputs, mut met) = (first, inputs, Vec::new());
     loop {
         check()?;
@@ -142,8 +159,12 @@ pub(crate) fn run(
         }
         recorder.next_part();
         met.push(Arc::clone(&stage));
-        let Some((rest, stages)) = &stage.rest else { return Ok((outputs, met)) };
         let missing = || Error::Internal("a stage does not give what the next one takes".to_owned());
+        let Some((rest, stages)) = &stage.rest else {
+            let find = |index: &usize| outputs.get(*index).cloned().ok_or_else(missing);
+            let values = stage.gives.iter().map(|item| item.try_map(&mut { find }));
+            return Ok((values.collect::<Result<_>>()?, met));
+        };
         let mut next = Vec::with_capacity(rest.takes.len());
         let mut facts = Vec::with_capacity(rest.takes.len());
         for take in &rest.takes {
@@ -158,7 +179,7 @@ pub(crate) fn run(
             });
             next.push(tensor);
         }
-        let following = stages.get(&rest.graph, &facts, maker)?;
+        let following = stages.get(&rest.graph, &[], &facts, maker)?;
         inputs = next;
         stage = following;
     }

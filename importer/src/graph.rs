@@ -87,12 +87,17 @@ impl Builder<'_> {
                     graph.constants.remove(&id);
                     graph.inputs.push((id, declared(input, nested)?));
                 }
-                Some(_) => {}
+                Some(_) => continue,
                 None => {
                     let id = graph.add_value(input.name.clone());
                     ids.insert(input.name.clone(), id);
                     graph.inputs.push((id, declared(input, nested)?));
                 }
+            }
+            if let (Some(TypeProto::Sequence(_) | TypeProto::Optional(_)), Some(id)) =
+                (&input.ty, ids.get(&input.name))
+            {
+                graph.items.insert(*id, None);
             }
         }
         for name in &proto.captures {
@@ -182,6 +187,7 @@ impl Builder<'_> {
                 Attribute::Strs(values.iter().map(|value| text(name, value)).collect::<Result<_>>()?)
             }
             AttributeValue::Tensor(tensor) => Attribute::Tensor((self.tensor)(tensor)?),
+            AttributeValue::TypeProto(_) => Attribute::Type,
             AttributeValue::Graph(graph) => Attribute::Graph(Arc::new(self.graph(graph, true)?)),
             other => {
                 let kind = other.kind().map_or("reference", onnx::AttributeKind::name);
@@ -251,11 +257,15 @@ fn text(name: &str, value: &[u8]) -> Result<String> {
     })
 }
 
-/// What an input's declaration says. A nested graph may leave its inputs untyped: its owner knows what it passes.
+/// What an input's declaration says; of a sequence or optional only the type of its tensors. A nested graph may leave its inputs untyped: its owner knows what it passes.
 fn declared(input: &ValueInfoProto, nested: bool) -> Result<Fact> {
     let place = || Place::value(&input.name);
     let tensor = match &input.ty {
         Some(TypeProto::Tensor(tensor)) => tensor,
+        Some(TypeProto::Sequence(inner) | TypeProto::Optional(inner)) => {
+            let element = ValueInfoProto { name: input.name.clone(), ty: Some((**inner).clone()) };
+            return Ok(Fact::unranked(declared(&element, nested)?.dtype));
+        }
         None | Some(TypeProto::Unspecified) if nested => return Ok(Fact::unranked(DType::F32)),
         other => {
             let kind = other.as_ref().map_or("untyped", TypeProto::kind);

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
+use sardonyx_ops::ir::item::{Item, Part};
 use sardonyx_ops::ir::tensor::element_count;
 use sardonyx_ops::ir::view::View;
+use sardonyx_ops::operator::all_tensors;
 use sardonyx_ops::problem::{Operand, Problem};
 use sardonyx_ops::{DType, Expansion, OpError, Role, Tensor};
 
@@ -82,7 +84,9 @@ pub fn infer(graph: &Graph, inputs: &[Fact], limits: &FoldLimits) -> Result<Infe
         if let Some(value) = &fact.value {
             state.graph.constants.insert(*id, value.clone());
         }
-        state.set(*id, fact.clone());
+        if !state.graph.items.contains_key(id) {
+            state.set(*id, fact.clone());
+        }
     }
     state.run(nodes)?;
     let State { mut graph, facts, .. } = state;
@@ -92,11 +96,12 @@ pub fn infer(graph: &Graph, inputs: &[Fact], limits: &FoldLimits) -> Result<Infe
 
 /// The nodes that some output of the graph needs.
 pub(crate) fn live_nodes(graph: &Graph) -> Vec<Node> {
-    let mut needed: HashSet<ValueId> = graph.outputs.iter().copied().collect();
+    let mut needed: HashSet<ValueId> = graph.tensors(&graph.outputs).collect();
     let mut live = Vec::new();
     for node in graph.nodes.iter().rev() {
         if node.outputs.iter().flatten().any(|output| needed.contains(output)) {
             needed.extend(node.inputs.iter().flatten());
+            needed.extend(graph.tensors(node.inputs.iter().flatten()));
             live.push(node.clone());
         }
     }
@@ -104,10 +109,28 @@ pub(crate) fn live_nodes(graph: &Graph) -> Vec<Node> {
     live
 }
 
-/// The facts of a node's inputs; `None` when one has not even an element type yet.
-fn known_facts<'f>(facts: &'f [Option<Fact>], node: &Node) -> Option<Vec<Option<&'f Fact>>> {
-    let known = |id: ValueId| facts.get(id.0).and_then(Option::as_ref);
-    node.inputs.iter().map(|input| input.map_or(Some(None), |id| known(id).map(Some))).collect()
+/// What is known of a node's inputs; `None` when one has not even an element type yet.
+fn known<'f>(
+    facts: &'f [Option<Fact>],
+    graph: &Graph,
+    renamed: &HashMap<ValueId, ValueId>,
+    node: &Node,
+) -> Option<Vec<Option<Item<&'f Fact>>>> {
+    let fact = |id: &ValueId| facts.get(resolve(renamed, *id).0).and_then(Option::as_ref).ok_or(());
+    let item = |id: ValueId| match graph.items.get(&id) {
+        None => fact(&id).map(Item::Tensor).ok(),
+        Some(item) => item.as_ref()?.try_map(&mut { fact }).ok(),
+    };
+    node.inputs.iter().map(|input| input.map_or(Some(None), |id| item(id).map(Some))).collect()
+}
+
+/// The value under whose id an output of an expanded node is found.
+fn resolve(renamed: &HashMap<ValueId, ValueId>, mut id: ValueId) -> ValueId {
+    // Each renaming leads to a value that was there before the renamed one was met, so this ends.
+    while let Some(&source) = renamed.get(&id) {
+        id = source;
+    }
+    id
 }
 
 struct State {
@@ -130,13 +153,16 @@ impl State {
             }
             let place =
                 || Place { node: Some(node.name.clone()), op: node.op.name().into(), ..Place::default() };
-            let facts = known_facts(&self.facts, &node);
-            let Some(facts) = facts else {
+            let Some(items) = known(&self.facts, &self.graph, &self.renamed, &node) else {
                 self.graph.nodes.push(node);
                 continue;
             };
-            match node.op.expand(&facts).map_err(|error| ImportError::operator(place(), &error))? {
+            match node.op.expand_items(&items).map_err(|error| ImportError::operator(place(), &error))? {
                 Expansion::Stays => {}
+                Expansion::Values(values) => {
+                    self.set_values(&node, &values)?;
+                    continue;
+                }
                 Expansion::Waits => {
                     self.graph.nodes.push(node);
                     continue;
@@ -152,6 +178,7 @@ impl State {
                 }
             }
             let wrong = |error: OpError| ImportError::operator(place(), &error);
+            let facts = all_tensors(&items).map_err(wrong)?;
             let mut results = node.op.infer(&facts, node.outputs.len()).map_err(wrong)?;
             for fact in &mut results {
                 settle(fact).map_err(wrong)?;
@@ -180,16 +207,48 @@ impl State {
             }
         }
         self.graph.outputs = self.graph.outputs.iter().map(|&id| self.resolve(id)).collect();
+        let items = std::mem::take(&mut self.graph.items);
+        let resolved = items
+            .iter()
+            .map(|(id, item)| (*id, item.as_ref().map(|item| item.map(&mut |id| self.resolve(*id)))));
+        self.graph.items = resolved.collect();
+        Ok(())
+    }
+
+    /// The outputs of a node are made of its inputs.
+    fn set_values(&mut self, node: &Node, values: &[Item<Part>]) -> Result<()> {
+        let place = || Place { node: Some(node.name.clone()), op: node.op.name().into(), ..Place::default() };
+        let lost = || ImportError::internal(place(), "a value is made of nothing");
+        let given: Vec<Vec<ValueId>> = node
+            .inputs
+            .iter()
+            .map(|id| self.graph.tensors(id).map(|id| self.resolve(id)).collect())
+            .collect();
+        let find = |part: &Part| {
+            given.get(part.input).and_then(|all| all.get(part.tensor)).copied().ok_or_else(lost)
+        };
+        let items: Vec<Item<ValueId>> =
+            values.iter().map(|item| item.try_map(&mut { find })).collect::<Result<_>>()?;
+        if items.len() < node.outputs.len() {
+            return Err(ImportError::internal(place(), "an output was not inferred"));
+        }
+        for (output, item) in node.outputs.iter().zip(items) {
+            match (output, item) {
+                (None, _) => {}
+                (Some(output), Item::Tensor(id)) => {
+                    self.renamed.insert(*output, id);
+                }
+                (Some(output), item) => {
+                    self.graph.items.insert(*output, Some(item));
+                }
+            }
+        }
         Ok(())
     }
 
     /// The value under whose id an output of an expanded node is found.
-    fn resolve(&self, mut id: ValueId) -> ValueId {
-        // Each renaming leads to a value that was there before the renamed one was met, so this ends.
-        while let Some(&source) = self.renamed.get(&id) {
-            id = source;
-        }
-        id
+    fn resolve(&self, id: ValueId) -> ValueId {
+        resolve(&self.renamed, id)
     }
 
     fn set(&mut self, id: ValueId, fact: Fact) {

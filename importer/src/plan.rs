@@ -22,10 +22,11 @@ use std::collections::{HashMap, HashSet};
 
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node, ValueId};
+use sardonyx_ops::ir::item::Item;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
 use sardonyx_ops::{DType, Tensor};
 
-use crate::error::{ImportError, Place};
+use crate::error::{ImportError, Place, UnsupportedFault};
 use crate::infer::{FoldLimits, Inferred, infer};
 use crate::passes;
 
@@ -54,6 +55,8 @@ pub struct Stage {
     pub work: Work,
     /// What remains after it.
     pub rest: Option<Rest>,
+    /// Of the last stage: what the model's outputs are made of, by index of the stage's outputs.
+    pub gives: Vec<Item<usize>>,
 }
 
 /// What a stage runs.
@@ -134,8 +137,12 @@ pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Sta
         }
     }
     if waiting.is_empty() {
-        let outputs = graph.outputs.clone();
-        return Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: None });
+        let outputs: Vec<ValueId> = graph.tensors(&graph.outputs).collect();
+        let work = Work::Compiled(compile(&inferred, &ready, outputs, options)?);
+        let mut index = 0..;
+        let mut next = |_: &ValueId| index.next().unwrap_or_default();
+        let gives = graph.outputs.iter().map(|id| graph.item(*id).map(&mut next)).collect();
+        return Ok(Stage { work, rest: None, gives });
     }
     let (rest, outputs) = remaining(&inferred, &waiting, &available, None)?;
     // Contents that were not known may be all that is missing.
@@ -145,14 +152,22 @@ pub fn plan(graph: &Graph, inputs: &[Fact], options: &PlanOptions) -> Result<Sta
     if ready.is_empty() && !rest.takes.iter().zip(&rest.graph.inputs).any(unasked) {
         // The first node in topological order reads only what is given.
         let node = waiting.remove(0);
+        if let Some(id) = node.inputs.iter().flatten().find(|id| graph.items.contains_key(*id)) {
+            let place =
+                Place { node: Some(node.name.clone()), op: node.op.name().into(), ..Place::default() };
+            let detail = format!("{} that a run on the host reads", graph.item(*id).kind());
+            return Err(ImportError::unsupported(place, UnsupportedFault::ValueKind, detail));
+        }
         let after: HashSet<ValueId> = given.iter().chain(node.outputs.iter().flatten()).copied().collect();
         let (rest, _) = remaining(&inferred, &waiting, &after, Some(&node))?;
         let inputs = node.inputs.iter().map(|id| id.map(|id| host_input(graph, id, &node)).transpose());
         let inputs = inputs.collect::<Result<_>>()?;
         let reason = obstacle(&inferred, &node).unwrap_or("it comes after such nodes");
-        return Ok(Stage { work: Work::Evaluate { node, inputs, reason }, rest: Some(rest) });
+        let work = Work::Evaluate { node, inputs, reason };
+        return Ok(Stage { work, rest: Some(rest), gives: Vec::new() });
     }
-    Ok(Stage { work: Work::Compiled(compile(&inferred, &ready, outputs, options)?), rest: Some(rest) })
+    let work = Work::Compiled(compile(&inferred, &ready, outputs, options)?);
+    Ok(Stage { work, rest: Some(rest), gives: Vec::new() })
 }
 
 /// Why a plan cannot hold a node whose inputs are there.
@@ -233,9 +248,14 @@ fn remaining(
     evaluated: Option<&Node>,
 ) -> Result<(Rest, Vec<ValueId>)> {
     let whole = &inferred.graph;
-    let mut rest = Graph { names: whole.names.clone(), outputs: whole.outputs.clone(), ..Graph::default() };
+    let mut rest = Graph {
+        names: whole.names.clone(),
+        outputs: whole.outputs.clone(),
+        items: whole.items.clone(),
+        ..Graph::default()
+    };
     // Contents matter for nodes that wait although all they read is there.
-    let stuck = |node: &&Node| node.inputs.iter().flatten().all(|id| available.contains(id));
+    let stuck = |node: &&Node| whole.tensors(node.inputs.iter().flatten()).all(|id| available.contains(&id));
     let wants = |node: &Node| -> Vec<ValueId> {
         let unplanned = unplanned(node, inferred);
         if !unplanned.is_empty() {
@@ -249,7 +269,7 @@ fn remaining(
     let mut outputs = Vec::new();
     let mut met = HashSet::new();
     let read = waiting.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&whole.outputs);
-    for &id in read.filter(|id| available.contains(id)) {
+    for id in whole.tensors(read).filter(|id| available.contains(id)) {
         if !met.insert(id) {
             continue;
         }

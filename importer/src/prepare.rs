@@ -31,7 +31,7 @@ pub fn prepare(graph: &Graph, options: &PlanOptions) -> Result<Prepared, ImportE
     let mut graph = infer(&graph, &facts, &options.fold)?.graph;
     decisions.append(&mut passes::run_on_graph(&mut graph, &options.disabled_passes)?);
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten());
-    let read: std::collections::HashSet<_> = read.chain(&graph.outputs).copied().collect();
+    let read: std::collections::HashSet<_> = graph.tensors(read.chain(&graph.outputs)).collect();
     graph.constants.retain(|id, _| read.contains(id));
     Ok(Prepared { graph, decisions })
 }

@@ -9,7 +9,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use sardonyx_importer::onnx::{self, DecodedValue, LoadLimits, TypeProto};
+use sardonyx_importer::onnx::{self, LoadLimits, TypeProto};
+use sardonyx_ops::Item;
 
 /// The shared collections, or `None` (said loudly) when this machine has none.
 fn shared() -> Option<PathBuf> {
@@ -91,7 +92,7 @@ fn test_sets_decode_as_the_graph_declares_them() {
             let ty = values[index.parse::<usize>().unwrap()].ty.clone().unwrap_or(TypeProto::Unspecified);
             let bytes = std::fs::read(&file).unwrap().into();
             match onnx::decode_value(bytes, &ty, &limits) {
-                Ok(DecodedValue::Tensor(tensor)) => {
+                Ok(Item::Tensor(tensor)) => {
                     if let TypeProto::Tensor(declared) = &ty {
                         assert_eq!(
                             i64::from(tensor.dtype().to_onnx()),

@@ -10,6 +10,7 @@ use crate::expr::Expr;
 use crate::finish::Finish;
 use crate::ir::fact::Fact;
 use crate::ir::graph::Graph;
+use crate::ir::item::{Item, Part};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::{View, ViewMut};
 use crate::layout::Blocking;
@@ -53,6 +54,8 @@ pub enum Expansion {
         /// For each of the graph's inputs and then for each of its captures: which input of the node it is.
         inputs: Vec<usize>,
     },
+    /// Its outputs are there already: they are made of its inputs.
+    Values(Vec<Item<Part>>),
 }
 
 /// One use of an operator with its attributes: immutable, shared, plain data.
@@ -102,6 +105,20 @@ pub trait Operator: Any + Debug + Send + Sync {
         Ok(Expansion::Stays)
     }
 
+    /// The same where inputs may be sequences and optionals. An operator that does not say otherwise takes tensors only.
+    ///
+    /// # Errors
+    /// As [`Operator::expand`]; when an input that must be a tensor is not.
+    fn expand_items(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        self.expand(&all_tensors(inputs)?)
+    }
+
+    /// Whether the operator may stand for values that are no tensors, which a reference cannot give: then it is run by
+    /// its expansion.
+    fn gives_items(&self) -> bool {
+        false
+    }
+
     /// Whether the contents of an input can help to plan a use that waits. A value asked for is read back, and the plan
     /// is right for it only.
     fn wants_value(&self, _input: usize) -> bool {
@@ -140,6 +157,19 @@ pub trait Operator: Any + Debug + Send + Sync {
     fn cost(&self, problem: &Problem<'_>) -> Cost {
         problem.default_cost()
     }
+}
+
+/// The inputs of an operator that takes tensors only.
+///
+/// # Errors
+/// When one is a sequence or an optional.
+pub fn all_tensors<'a>(inputs: &[Option<Item<&'a Fact>>]) -> Result<Vec<Option<&'a Fact>>, OpError> {
+    let tensor = |item: &Option<Item<&'a Fact>>| match item {
+        None => Ok(None),
+        Some(Item::Tensor(fact)) => Ok(Some(*fact)),
+        Some(other) => Err(OpError::constraint("an input", "a tensor", other.kind())),
+    };
+    inputs.iter().map(tensor).collect()
 }
 
 /// A CPU kernel, prepared for one problem.

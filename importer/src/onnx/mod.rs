@@ -46,7 +46,7 @@ pub use model::{
     TypeProto, ValueInfoProto,
 };
 pub use tensor::{TensorData, TensorProto, decode_tensor, to_tensor};
-pub use value::{DecodedValue, decode_value};
+pub use value::decode_value;
 
 use crate::error::{Budget, ImportError, ParseFault, Place};
 

@@ -3,7 +3,7 @@
 //! A file does not say which of them it is; the declared type of the graph's input or output does.
 
 use bytes::Bytes;
-use sardonyx_ops::Tensor;
+use sardonyx_ops::{Item, Tensor};
 
 use super::decode::{Decoder, Message};
 use super::limits::LoadLimits;
@@ -14,24 +14,12 @@ use crate::error::{ImportError, InvalidFault, Place, UnsupportedFault};
 
 type Result<T> = std::result::Result<T, ImportError>;
 
-/// A value read from a file.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum DecodedValue {
-    /// A tensor.
-    Tensor(Tensor),
-    /// Values of one type.
-    Sequence(Vec<DecodedValue>),
-    /// A value or none.
-    Optional(Option<Box<DecodedValue>>),
-}
-
 /// Reads a value of a declared type from a `TensorProto`, `SequenceProto` or `OptionalProto` file.
 ///
 /// # Errors
 /// As [`super::decode_tensor`]; [`ImportError::Unsupported`] for maps, sparse tensors and opaque types;
 /// [`ImportError::Invalid`] when the file holds a value of another kind.
-pub fn decode_value(bytes: Bytes, ty: &TypeProto, limits: &LoadLimits) -> Result<DecodedValue> {
+pub fn decode_value(bytes: Bytes, ty: &TypeProto, limits: &LoadLimits) -> Result<Item<Tensor>> {
     read_value(Reader::new(&bytes, 0), ty, limits, &mut Decoder::new(limits))
 }
 
@@ -40,16 +28,16 @@ fn read_value(
     ty: &TypeProto,
     limits: &LoadLimits,
     decoder: &mut Decoder<'_>,
-) -> Result<DecodedValue> {
+) -> Result<Item<Tensor>> {
     match ty {
         TypeProto::Tensor(_) | TypeProto::Unspecified => {
             let mut raw = RawTensor::default();
             decoder.read(&mut raw, reader)?;
-            Ok(DecodedValue::Tensor(to_tensor(&raw.finish(&reader)?, limits)?))
+            Ok(Item::Tensor(to_tensor(&raw.finish(&reader)?, limits)?))
         }
         TypeProto::Sequence(element) => {
             let values = read_members(reader, element, limits, decoder)?;
-            Ok(DecodedValue::Sequence(values))
+            Ok(Item::Sequence(values))
         }
         TypeProto::Optional(element) => {
             let mut values = read_members(reader, element, limits, decoder)?;
@@ -58,7 +46,7 @@ fn read_value(
                 let detail = "an optional holds several values";
                 return Err(ImportError::invalid(Place::model(), InvalidFault::TensorData, detail));
             }
-            Ok(DecodedValue::Optional(value.map(Box::new)))
+            Ok(Item::Optional(value.map(Box::new)))
         }
         TypeProto::SparseTensor(_) | TypeProto::Map(..) | TypeProto::Opaque => {
             Err(ImportError::unsupported(Place::model(), UnsupportedFault::ValueKind, ty.kind()))
@@ -72,7 +60,7 @@ fn read_members(
     element: &TypeProto,
     limits: &LoadLimits,
     decoder: &mut Decoder<'_>,
-) -> Result<Vec<DecodedValue>> {
+) -> Result<Vec<Item<Tensor>>> {
     let wanted = match element {
         TypeProto::Tensor(_) | TypeProto::Unspecified => 3,
         TypeProto::Sequence(_) => 5,
@@ -94,7 +82,7 @@ struct Members<'t> {
     wanted: u32,
     element: &'t TypeProto,
     limits: &'t LoadLimits,
-    values: Vec<DecodedValue>,
+    values: Vec<Item<Tensor>>,
 }
 
 impl Message for Members<'_> {
@@ -128,17 +116,17 @@ mod tests {
         let one = bytes(3, &encode_tensor(&Tensor::from_slice(&[1], &[2.5f32]).unwrap(), ""));
         let file = [bytes(1, b"s"), int(2, 1), one.clone(), one.clone()].concat();
         match decode_value(file.clone().into(), &sequence, &limits).unwrap() {
-            DecodedValue::Sequence(values) => assert_eq!(values.len(), 2),
+            Item::Sequence(values) => assert_eq!(values.len(), 2),
             other => panic!("{other:?}"),
         }
         let optional = TypeProto::Optional(Box::new(sequence.clone()));
         let some = [int(2, 3), bytes(5, &file)].concat();
         match decode_value(some.into(), &optional, &limits).unwrap() {
-            DecodedValue::Optional(Some(inner)) => assert!(matches!(*inner, DecodedValue::Sequence(_))),
+            Item::Optional(Some(inner)) => assert!(matches!(*inner, Item::Sequence(_))),
             other => panic!("{other:?}"),
         }
         let none = decode_value(bytes(1, b"n").into(), &optional, &limits).unwrap();
-        assert!(matches!(none, DecodedValue::Optional(None)));
+        assert!(matches!(none, Item::Optional(None)));
         let wrong = TypeProto::Sequence(Box::new(sequence));
         assert_eq!(decode_value(file.into(), &wrong, &limits).unwrap_err().code(), "SDX-0208");
         let several = TypeProto::Optional(Box::new(tensor));

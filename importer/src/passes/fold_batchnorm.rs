@@ -17,8 +17,9 @@ use super::Report;
 
 pub(super) fn run(graph: &mut Graph, report: &mut Report) {
     let mut readers: HashMap<ValueId, usize> = HashMap::new();
-    for id in graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs) {
-        *readers.entry(*id).or_default() += 1;
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
+    for id in graph.tensors(read) {
+        *readers.entry(id).or_default() += 1;
     }
     let mut producers: HashMap<ValueId, usize> = HashMap::new();
     let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();

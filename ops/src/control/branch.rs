@@ -7,9 +7,10 @@ use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::graph::Graph;
+use crate::ir::item::Item;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{Expansion, Operator};
+use crate::operator::{Expansion, Operator, all_tensors};
 
 /// One of two graphs, by a condition. Inputs: the condition, what the else branch captures, what the then branch captures.
 #[derive(Debug)]
@@ -63,6 +64,15 @@ impl Operator for If {
         let (graph, first) = self.taken(truth(&condition.view(), 0)?);
         let inputs = (first..first + graph.captures.len()).collect();
         Ok(Expansion::Graph { graph: Arc::clone(graph), inputs })
+    }
+
+    fn expand_items(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        let condition = inputs.iter().take(1).cloned().collect::<Vec<_>>();
+        self.expand(&all_tensors(&condition)?)
+    }
+
+    fn gives_items(&self) -> bool {
+        true
     }
 
     fn wants_value(&self, input: usize) -> bool {

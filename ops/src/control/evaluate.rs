@@ -4,57 +4,90 @@ use std::collections::HashMap;
 
 use crate::error::OpError;
 use crate::ir::fact::Fact;
-use crate::ir::graph::{Graph, ValueId};
+use crate::ir::graph::{Graph, Node, ValueId};
+use crate::ir::item::{Item, Part};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::concat::Concat;
 use crate::movement::sizes;
-use crate::operator::{Expansion, Operator};
+use crate::operator::{Expansion, Operator, all_tensors};
 
 /// The outputs of a graph for these inputs and, after them, captures.
 ///
 /// # Errors
 /// What an operator finds wrong; or when `given` has another length than the graph's inputs and captures.
 pub fn evaluate(graph: &Graph, given: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
+    let items = evaluate_items(graph, given.into_iter().map(Item::Tensor).collect())?;
+    let tensor = |item: Item<Tensor>| match item {
+        Item::Tensor(tensor) => Ok(tensor),
+        other => Err(OpError::unsupported(format!("{} that a run on the host gives", other.kind()))),
+    };
+    items.into_iter().map(tensor).collect()
+}
+
+/// The same where values may be sequences and optionals.
+fn evaluate_items(graph: &Graph, given: Vec<Item<Tensor>>) -> Result<Vec<Item<Tensor>>, OpError> {
     let got = given.len();
     if got != graph.inputs.len() + graph.captures.len() {
         return Err(OpError::Arity { what: "inputs of a nested graph", expected: "as many as it has", got });
     }
     let ids = graph.inputs.iter().map(|(id, _)| *id).chain(graph.captures.iter().map(|(_, id)| *id));
-    let mut values: HashMap<ValueId, Tensor> = ids.zip(given).collect();
+    let mut values: HashMap<ValueId, Item<Tensor>> = ids.zip(given).collect();
+    values.extend(graph.constants.iter().map(|(id, tensor)| (*id, Item::Tensor(tensor.clone()))));
     let missing = OpError::Internal("a nested graph reads a value that nothing writes");
     let last = last_uses(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
-        let find = |id: &ValueId| values.get(id).or_else(|| graph.constants.get(id)).cloned();
-        let inputs: Vec<Option<Tensor>> = node
-            .inputs
-            .iter()
-            .map(|id| match id {
-                Some(id) => find(id).map(|tensor| Some(tensor.aligned())).ok_or_else(|| missing.clone()),
-                None => Ok(None),
-            })
-            .collect::<Result<_, _>>()?;
-        // References rely on what inference checks.
-        let facts: Vec<Option<Fact>> =
-            inputs.iter().map(|tensor| tensor.clone().map(Fact::constant)).collect();
-        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        if matches!(node.op.expand(&facts)?, Expansion::Stays) {
-            node.op.infer(&facts, node.outputs.len())?;
-        }
-        let views: Vec<Option<View<'_>>> =
-            inputs.iter().map(|tensor| tensor.as_ref().map(Tensor::view)).collect();
-        let outputs = node.op.reference(&views, node.outputs.len())?;
-        for (id, tensor) in node.outputs.iter().zip(outputs) {
+        let find = |id: &ValueId| values.get(id).cloned().ok_or_else(|| missing.clone());
+        let inputs = node.inputs.iter().map(|id| id.as_ref().map(find).transpose());
+        let outputs = apply(node, &inputs.collect::<Result<Vec<_>, _>>()?)?;
+        for (id, item) in node.outputs.iter().zip(outputs) {
             if let Some(id) = id {
-                values.insert(*id, tensor);
+                values.insert(*id, item);
             }
         }
         for id in node.inputs.iter().flatten().filter(|id| last.get(id) == Some(&index)) {
             values.remove(id);
         }
     }
-    let find = |id: &ValueId| values.get(id).or_else(|| graph.constants.get(id)).cloned();
-    graph.outputs.iter().map(|id| find(id).ok_or_else(|| missing.clone())).collect()
+    graph.outputs.iter().map(|id| values.get(id).cloned().ok_or_else(|| missing.clone())).collect()
+}
+
+/// The outputs of a node.
+fn apply(node: &Node, inputs: &[Option<Item<Tensor>>]) -> Result<Vec<Item<Tensor>>, OpError> {
+    let constant = |tensor: &Tensor| Fact::constant(tensor.clone().aligned());
+    let facts: Vec<Option<Item<Fact>>> =
+        inputs.iter().map(|item| Some(item.as_ref()?.map(&mut { constant }))).collect();
+    let known: Vec<Option<Item<&Fact>>> =
+        facts.iter().map(|item| Some(item.as_ref()?.map(&mut |fact| fact))).collect();
+    let all_tensors = all_tensors(&known);
+    match node.op.expand_items(&known)? {
+        Expansion::Values(values) => {
+            let lost = OpError::Internal("a value is made of nothing");
+            let tensors: Vec<Vec<&Tensor>> =
+                inputs.iter().map(|item| item.as_ref().map_or(Vec::new(), Item::tensors)).collect();
+            let find = |part: &Part| {
+                let tensor = tensors.get(part.input).and_then(|all| all.get(part.tensor));
+                tensor.map(|tensor| (*tensor).clone()).ok_or_else(|| lost.clone())
+            };
+            values.iter().map(|item| item.try_map(&mut { find })).collect()
+        }
+        Expansion::Graph { graph, inputs: from } if node.op.gives_items() || all_tensors.is_err() => {
+            let given = from.iter().map(|&index| inputs.get(index).cloned().flatten());
+            let given = given.collect::<Option<_>>().ok_or(OpError::Internal("an input is missing"))?;
+            evaluate_items(&graph, given)
+        }
+        expansion => {
+            let facts = all_tensors?;
+            // References rely on what inference checks.
+            if matches!(expansion, Expansion::Stays) {
+                node.op.infer(&facts, node.outputs.len())?;
+            }
+            let views: Vec<Option<View<'_>>> =
+                facts.iter().map(|fact| Some((*fact)?.value.as_ref()?.view())).collect();
+            let outputs = node.op.reference(&views, node.outputs.len())?;
+            Ok(outputs.into_iter().map(Item::Tensor).collect())
+        }
+    }
 }
 
 /// For each value that is no output: the last node that reads it.

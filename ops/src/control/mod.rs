@@ -7,7 +7,7 @@ pub mod branch;
 pub mod evaluate;
 pub mod repeat;
 pub mod scan;
-mod unroll;
+pub(crate) mod unroll;
 
 use crate::build::OperatorRow;
 

@@ -8,22 +8,29 @@ use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::graph::{Graph, ValueId};
+use crate::ir::item::Item;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes;
-use crate::operator::{Expansion, Operator, Role};
+use crate::operator::{Expansion, Operator, Role, all_tensors};
+use crate::sequence;
 
 /// The most iterations that a loop makes: a condition that never ends is an error, not a hang.
 const MOST: usize = 1 << 24;
 
+/// The same where each iteration is planned by itself.
+const MOST_ONE_BY_ONE: usize = 512;
+
 /// `while count < limit && condition { body }`. Inputs: limit, condition, states, what the body captures. Outputs: the last
 /// states, then what the body yields in all iterations along a new first axis.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loop {
     /// Takes the iteration's number, the condition and the states; gives the condition, states and what it yields.
     pub body: Arc<Graph>,
     /// Values carried from one iteration to the next.
     pub states: usize,
+    /// The number of the first iteration: more than 0 where those before it have been taken off.
+    pub first: usize,
 }
 
 /// Builds [`Loop`].
@@ -43,7 +50,7 @@ pub fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
         let got = format!("{} inputs, {} outputs", body.inputs.len(), body.outputs.len());
         return Err(OpError::constraint("the body of a loop", expected, got));
     }
-    Ok(Arc::new(Loop { body, states }))
+    Ok(Arc::new(Loop { body, states, first: 0 }))
 }
 
 impl Loop {
@@ -68,7 +75,7 @@ impl Loop {
 
     /// One iteration on the host.
     fn once(&self, iteration: usize, state: &[Tensor], captures: &[Tensor]) -> Result<Vec<Tensor>, OpError> {
-        let count = i64::try_from(iteration).map_err(|_| OpError::Size)?;
+        let count = i64::try_from(self.first + iteration).map_err(|_| OpError::Size)?;
         let mut given = vec![Tensor::scalar(count), Tensor::from_bools(&[], &[true])?];
         given.extend(state.iter().chain(captures).cloned());
         evaluate(&self.body, given)
@@ -79,7 +86,47 @@ impl Loop {
         let Some(limit) = inputs.first().copied().flatten() else { return Ok(None) };
         let Some(limit) = limit.integers() else { return Ok(None) };
         let [limit] = limit[..] else { return Err(OpError::constraint("limit", "one element", limit.len())) };
-        Ok(Some(usize::try_from(limit).unwrap_or(0)))
+        Ok(Some(usize::try_from(limit).unwrap_or(0).saturating_sub(self.first)))
+    }
+
+    /// Whether it carries sequences or optionals, as far as the body declares what it takes.
+    fn carries_items(&self) -> bool {
+        self.body.inputs.iter().any(|(id, _)| self.body.items.contains_key(id))
+    }
+
+    /// The values that the states are when no iteration runs.
+    fn unchanged(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        let states = (2..2 + self.states).map(|index| sequence::parts(inputs, index));
+        Ok(Expansion::Values(states.collect::<Result<_, _>>()?))
+    }
+
+    /// One iteration, and the loop that goes on from there: what a loop over sequences is while nobody can say how often
+    /// it runs.
+    fn one_by_one(&self, limited: bool) -> Result<Expansion, OpError> {
+        if self.body.outputs.len() > 1 + self.states {
+            let what = "a loop that carries a sequence, yields values, and ends when data says so";
+            return Err(OpError::unsupported(what));
+        }
+        if self.first >= MOST_ONE_BY_ONE {
+            let what = format!("a loop over sequences that runs more than {MOST_ONE_BY_ONE} times");
+            return Err(OpError::unsupported(what));
+        }
+        let captures = 2 + self.states;
+        let mut unrolled = Unrolled::new(&self.body, captures);
+        let limit = limited.then(|| unrolled.input(0));
+        let count = i64::try_from(self.first).map_err(|_| OpError::Size)?;
+        let count = unrolled.graph.constant(Tensor::scalar(count));
+        let condition = unrolled.graph.constant(Tensor::from_bools(&[], &[true])?);
+        let states = (2..captures).map(|index| unrolled.input(index));
+        let given: Vec<ValueId> = [count, condition].into_iter().chain(states.collect::<Vec<_>>()).collect();
+        let outputs = unrolled.iterate(self.first, &given)?;
+        let captured = (captures..captures + self.body.captures.len()).map(|index| unrolled.input(index));
+        let captured: Vec<ValueId> = captured.collect();
+        let inputs: Vec<Option<ValueId>> =
+            std::iter::once(limit).chain(outputs.into_iter().chain(captured).map(Some)).collect();
+        let next = Arc::new(Loop { first: self.first + 1, ..self.clone() });
+        let states = unrolled.graph.nodes(next, &inputs, self.states);
+        Ok(unrolled.graph.finish(&states))
     }
 }
 
@@ -92,27 +139,35 @@ impl Operator for Loop {
         Err(OpError::Internal("a loop waits until it is unrolled or run"))
     }
 
-    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
-        let condition = match inputs.get(1).copied().flatten() {
+    fn expand_items(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        let own: Vec<Option<&Fact>> =
+            all_tensors(inputs.get(..2).ok_or(OpError::Internal("a loop without inputs"))?)?;
+        let condition = match sizes::optional(&own, 1) {
             None => Some(true),
             Some(fact) => fact.value.as_ref().map(|value| truth(&value.view(), 1)).transpose()?,
         };
-        let times = match (condition, self.times(inputs)?) {
-            (Some(true), Some(times)) if self.never_ends_early() => times,
+        let times = self.times(&own)?;
+        let carries = inputs.get(2..2 + self.states).unwrap_or_default();
+        let carries = carries.iter().flatten().any(|item| item.tensor().is_none());
+        let times = match (condition, times) {
+            (Some(true), Some(times)) if times > 0 && fits(&self.body, times) && self.never_ends_early() => {
+                times
+            }
+            // What zero iterations yield has a shape that only the reference works out.
+            (Some(false), _) | (_, Some(0)) if carries && self.body.outputs.len() == 1 + self.states => {
+                return self.unchanged(inputs);
+            }
+            (Some(true), times) if carries && (own[0].is_none() || times.is_some()) => {
+                return self.one_by_one(own[0].is_some());
+            }
             _ => return Ok(Expansion::Waits),
         };
-        // What zero iterations yield has a shape that only the reference works out.
-        if times == 0 || !fits(&self.body, times) {
-            return Ok(Expansion::Waits);
-        }
-        let mut unrolled = Unrolled::new(&self.body, 2 + self.states, inputs)?;
+        let mut unrolled = Unrolled::new(&self.body, 2 + self.states);
         let condition = unrolled.graph.constant(Tensor::from_bools(&[], &[true])?);
-        let mut state = (2..2 + self.states)
-            .map(|index| unrolled.input(index, inputs))
-            .collect::<Result<Vec<ValueId>, _>>()?;
+        let mut state: Vec<ValueId> = (2..2 + self.states).map(|index| unrolled.input(index)).collect();
         let mut yielded: Vec<Vec<ValueId>> = vec![Vec::new(); self.body.outputs.len() - 1 - self.states];
         for iteration in 0..times {
-            let count = i64::try_from(iteration).map_err(|_| OpError::Size)?;
+            let count = i64::try_from(self.first + iteration).map_err(|_| OpError::Size)?;
             let count = unrolled.graph.constant(Tensor::scalar(count));
             let given: Vec<ValueId> = [count, condition].into_iter().chain(state.iter().copied()).collect();
             let mut outputs = unrolled.iterate(iteration, &given)?.split_off(1);
@@ -126,14 +181,14 @@ impl Operator for Loop {
     }
 
     fn wants_value(&self, input: usize) -> bool {
-        input < 2 && self.never_ends_early()
+        input < 2 && (self.carries_items() || self.never_ends_early())
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
         let limit = match sizes::optional(inputs, 0) {
             None => usize::MAX,
             Some(limit) => match sizes::integers(&limit, 0)?[..] {
-                [limit] => usize::try_from(limit).unwrap_or(0),
+                [limit] => usize::try_from(limit).unwrap_or(0).saturating_sub(self.first),
                 _ => return Err(OpError::constraint("limit", "one element", limit.len())),
             },
         };

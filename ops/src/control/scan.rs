@@ -8,11 +8,12 @@ use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::graph::{Graph, ValueId};
+use crate::ir::item::Item;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::gather::Gather;
 use crate::movement::sizes;
-use crate::operator::{Expansion, Operator};
+use crate::operator::{Expansion, Operator, all_tensors};
 
 /// The body once for each slice. Inputs: states, tensors to slice, what the body captures. Outputs: the last states, then
 /// what the body yields along a new axis.
@@ -193,9 +194,8 @@ impl Operator for Scan {
         if times == 0 || !fits(&self.body, times) {
             return Ok(Expansion::Waits);
         }
-        let mut unrolled = Unrolled::new(&self.body, own, inputs)?;
-        let mut state =
-            (0..own).map(|index| unrolled.input(index, inputs)).collect::<Result<Vec<ValueId>, _>>()?;
+        let mut unrolled = Unrolled::new(&self.body, own);
+        let mut state: Vec<ValueId> = (0..own).map(|index| unrolled.input(index)).collect();
         let scanned = state.split_off(self.states);
         let mut yielded: Vec<Vec<ValueId>> = vec![Vec::new(); self.yielded.len()];
         for iteration in 0..times {
@@ -218,6 +218,14 @@ impl Operator for Scan {
             state.push(unrolled.stack(*axis, &all));
         }
         Ok(unrolled.graph.finish(&state))
+    }
+
+    fn expand_items(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        // States and what the body captures may be anything: only what is sliced is looked at.
+        let own = self.states + self.scanned.len();
+        all_tensors(inputs.get(self.states..own).ok_or(OpError::Internal("an input is missing"))?)?;
+        let facts: Vec<Option<&Fact>> = inputs.iter().map(|item| item.as_ref()?.tensor().copied()).collect();
+        self.expand(&facts)
     }
 
     fn wants_value(&self, _input: usize) -> bool {

@@ -7,6 +7,7 @@ use super::scan::Scan;
 use crate::expr::Expr;
 use crate::ir::fact::Fact;
 use crate::ir::graph::{Graph, Node, ValueId};
+use crate::ir::item::Item;
 use crate::movement::identity::Identity;
 use crate::operator::{Expansion, Operator};
 use crate::pointwise::{Pointwise, functions};
@@ -67,8 +68,14 @@ fn expanded(op: &dyn Operator, inputs: &[Option<&Tensor>]) -> Vec<Tensor> {
     let facts: Vec<Option<Fact>> =
         inputs.iter().map(|tensor| tensor.map(|tensor| Fact::constant(tensor.clone()))).collect();
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let Expansion::Graph { graph, inputs: from } = op.expand(&facts).unwrap() else { panic!("it stays") };
+    let Expansion::Graph { graph, inputs: from } = op.expand_items(&items(&facts)).unwrap() else {
+        panic!("it stays")
+    };
     evaluate(&graph, from.iter().map(|&index| inputs[index].unwrap().clone()).collect()).unwrap()
+}
+
+fn items<'a>(facts: &[Option<&'a Fact>]) -> Vec<Option<Item<&'a Fact>>> {
+    facts.iter().map(|fact| fact.map(Item::Tensor)).collect()
 }
 
 fn same(a: &[Tensor], b: &[Tensor]) {
@@ -113,7 +120,7 @@ fn counting(limited: bool) -> Loop {
             made.binary(&functions::LESS, next, limit)
         }
     };
-    Loop { body: made.done(&[condition, next, next]), states: 1 }
+    Loop { body: made.done(&[condition, next, next]), states: 1, first: 0 }
 }
 
 #[test]
@@ -140,7 +147,7 @@ fn a_condition_ends_a_loop() {
     assert_eq!(got[1].to_vec::<f32>().unwrap(), [5.0, 9.0, 13.0]);
     let facts = [None, None, Some(Fact::constant(start)), Some(Fact::constant(step))];
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    assert!(matches!(op.expand(&facts).unwrap(), Expansion::Waits));
+    assert!(matches!(op.expand_items(&items(&facts)).unwrap(), Expansion::Waits));
     assert!(!op.wants_value(0));
 }
 

@@ -27,6 +27,8 @@ pub enum Attribute {
     Floats(Vec<f32>),
     /// Texts.
     Strs(Vec<String>),
+    /// The type of a value: nothing depends on which.
+    Type,
 }
 
 /// The attributes of a node by name. Reading one with the wrong type is an error; one that no

@@ -5,6 +5,7 @@ pub mod dim;
 pub mod dtype;
 pub mod fact;
 pub mod graph;
+pub mod item;
 pub mod narrow;
 pub mod numbers;
 pub mod tensor;

@@ -7,9 +7,11 @@ use super::sizes::{required, view};
 use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::fact::Fact;
+use crate::ir::item::Item;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::Operator;
+use crate::operator::{Expansion, Operator};
+use crate::sequence;
 
 /// `Identity` of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +38,15 @@ impl Operator for Identity {
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
         let x = view(inputs, 0)?;
         Ok(vec![relabel::reference(&x, x.dims)?])
+    }
+
+    fn expand_items(&self, inputs: &[Option<Item<&Fact>>]) -> Result<Expansion, OpError> {
+        match inputs {
+            [Some(Item::Sequence(_) | Item::Optional(_))] => {
+                Ok(Expansion::Values(vec![sequence::parts(inputs, 0)?]))
+            }
+            _ => Ok(Expansion::Stays),
+        }
     }
 
     relabels!();

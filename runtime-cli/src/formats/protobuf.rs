@@ -1,9 +1,11 @@
-//! Tensors as ONNX test sets keep them: `input_J.pb` and `output_J.pb` in the order of the graph's inputs and
-//! outputs, each a `TensorProto`.
+//! Values as ONNX test sets keep them: `input_J.pb` and `output_J.pb` in the order of the graph's inputs and
+//! outputs, each a `TensorProto`, or a `SequenceProto` or `OptionalProto` where the graph says so.
 
 use std::path::{Path, PathBuf};
 
-use sardonyx_importer::onnx::{LoadLimits, decode_tensor};
+use sardonyx::Value;
+use sardonyx_importer::ImportError;
+use sardonyx_importer::onnx::{LoadLimits, TypeProto, decode_tensor, decode_value};
 use sardonyx_ops::Tensor;
 
 use super::{MOST_BYTES, read_file};
@@ -18,9 +20,21 @@ pub fn read(path: &Path) -> Result<(String, Tensor), Failure> {
     decode_tensor(bytes, &LoadLimits::default())
         .map(|(name, tensor)| (name.to_string(), tensor.aligned()))
         .map_err(|error| {
-            Failure::with_code(Exit::Input, error.code(), format!("{}: {error}", path.display()))
-                .help("a .pb file holds one TensorProto, as in ONNX test sets")
+            unreadable(path, &error).help("a .pb file holds one TensorProto, as in ONNX test sets")
         })
+}
+
+/// Reads the file of a value of a declared type.
+///
+/// # Errors
+/// When the file cannot be read or holds another value.
+pub fn read_value(path: &Path, declared: &TypeProto) -> Result<Value, Failure> {
+    let bytes = read_file(path, MOST_BYTES)?;
+    decode_value(bytes, declared, &LoadLimits::default()).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &ImportError) -> Failure {
+    Failure::with_code(Exit::Input, error.code(), format!("{}: {error}", path.display()))
 }
 
 /// The numbered files of one kind (`input`, `output`) in a folder, `KIND_0.pb` first, up to the first gap.

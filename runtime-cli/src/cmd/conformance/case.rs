@@ -1,11 +1,11 @@
 //! One case: a model run on its test sets, in the worker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sardonyx::{Device, Error, Fallback, Model, Tensor};
+use sardonyx::{Device, Error, Fallback, Inputs, Model, Value};
 use sardonyx_importer::ImportError;
 use sardonyx_importer::map::map_file;
-use sardonyx_importer::onnx::{self, LoadLimits};
+use sardonyx_importer::onnx::{self, LoadLimits, ModelProto, TypeProto, ValueInfoProto};
 use sardonyx_ops::OpError;
 use serde_json::{Value, json};
 
@@ -118,14 +118,17 @@ pub fn run(folder: &Path, rtol: Option<f64>, device: &Device, settings: &Setting
 fn perform(folder: &Path, rtol: Option<f64>, device: &Device, settings: &Settings) -> Result<(), Trouble> {
     let model = Model::open(folder.join("model.onnx"))?;
     let session = bind::builder(device, settings, Fallback::Deny).build(&model)?;
+    let types = declared(folder, &model);
     for set in protobuf::test_sets(folder) {
-        let read = |kind: &str| -> Result<Vec<Tensor>, Trouble> {
-            let tensors = protobuf::numbered(&set, kind).into_iter().map(|path| protobuf::read(&path));
-            tensors
-                .map(|tensor| tensor.map(|(_, tensor)| tensor).map_err(|f| Trouble::fail(f.message())))
-                .collect()
+        let read = |kind: &str, types: &[TypeProto]| -> Result<Vec<Value>, Trouble> {
+            let paths = protobuf::numbered(&set, kind).into_iter().enumerate();
+            let value = |(index, path): (usize, PathBuf)| {
+                let declared = types.get(index).unwrap_or(&TypeProto::Unspecified);
+                protobuf::read_value(&path, declared).map_err(|failure| Trouble::fail(failure.message()))
+            };
+            paths.map(value).collect()
         };
-        let inputs = read("input")?;
+        let inputs = read("input", &types.inputs)?;
         let specs = model.inputs();
         if inputs.len() != specs.len() {
             return Err(Trouble::fail(format!(
@@ -134,30 +137,61 @@ fn perform(folder: &Path, rtol: Option<f64>, device: &Device, settings: &Setting
                 specs.len()
             )));
         }
-        let named: Vec<(&str, &Tensor)> = specs.iter().map(|spec| &*spec.name).zip(&inputs).collect();
+        let named: Inputs<'_> = specs.iter().map(|spec| &*spec.name).zip(&inputs).collect();
         let outputs = session.run(named)?;
-        let wanted = read("output")?;
+        let wanted = read("output", &types.outputs)?;
         if wanted.len() != outputs.len() {
             return Err(Trouble::fail(format!("{} outputs, {} are wanted", outputs.len(), wanted.len())));
         }
-        for ((name, got), want) in outputs.iter().zip(&wanted) {
-            let official = Tolerance::official(want.dtype());
-            // A looser tolerance of the suite counts, never a tighter one than the official.
-            let tolerance =
-                Tolerance { rtol: rtol.map_or(official.rtol, |rtol| rtol.max(official.rtol)), ..official };
-            let comparison = compare(got, want, tolerance);
-            if !comparison.passes() {
-                return Err(Trouble::fail(format!("{}: {}", format::name(name, 40), comparison.to_text())));
+        for ((name, got), want) in outputs.values().zip(&wanted) {
+            let name = format::name(name, 40);
+            let forms = [got, want].map(|value| value.map(&mut |_| ()));
+            if forms[0] != forms[1] {
+                return Err(Trouble::fail(format!("{name}: got {}, want {}", form(got), form(want))));
+            }
+            for (got, want) in got.tensors().into_iter().zip(want.tensors()) {
+                let official = Tolerance::official(want.dtype());
+                // A looser tolerance of the suite counts, never a tighter one than the official.
+                let rtol = rtol.map_or(official.rtol, |rtol| rtol.max(official.rtol));
+                let comparison = compare(got, want, Tolerance { rtol, ..official });
+                if !comparison.passes() {
+                    return Err(Trouble::fail(format!("{name}: {}", comparison.to_text())));
+                }
             }
         }
     }
     Ok(())
 }
 
+/// What a model declares about the values that it takes and gives.
+struct Declared {
+    inputs: Vec<TypeProto>,
+    outputs: Vec<TypeProto>,
+}
+
+/// The declared types of a model's inputs and outputs; none when the file cannot be read.
+fn declared(folder: &Path, model: &Model) -> Declared {
+    let types = |all: &[ValueInfoProto]| {
+        all.iter().map(|value| value.ty.clone().unwrap_or(TypeProto::Unspecified)).collect()
+    };
+    let Some(mut proto) = read_model(folder) else { return Declared { inputs: vec![], outputs: vec![] } };
+    proto.graph.inputs.retain(|input| model.inputs().iter().any(|spec| spec.name == input.name));
+    Declared { inputs: types(&proto.graph.inputs), outputs: types(&proto.graph.outputs) }
+}
+
+/// What a value is, with the number of its tensors.
+fn form(value: &Value) -> String {
+    format!("{} of {} tensors", value.kind(), value.tensors().len())
+}
+
+fn read_model(folder: &Path) -> Option<ModelProto> {
+    let bytes = map_file(&folder.join("model.onnx")).ok()?;
+    onnx::read(bytes, &LoadLimits::default()).ok()
+}
+
 /// The operator of a model that has one only. A file that cannot be read has none.
 fn only_operator(folder: &Path) -> Option<String> {
-    let bytes = map_file(&folder.join("model.onnx")).ok()?;
-    let model = onnx::read(bytes, &LoadLimits::default()).ok()?;
+    let model = read_model(folder)?;
     let mut names = model.graph.nodes.iter().map(|node| &*node.op_type).filter(|name| *name != "Constant");
     let first = names.next()?.to_owned();
     names.all(|name| name == first).then_some(first)
