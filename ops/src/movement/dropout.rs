@@ -3,19 +3,18 @@
 
 use std::sync::Arc;
 
-use sardonyx_shaders::Capabilities;
-
-use super::relabel;
+use super::constant_of_shape::{ConstantOfShape, filled};
+use super::relabel::{self, relabels};
+use super::shape::Shape;
 use super::sizes::{required, view};
 use crate::build::NodeSpec;
-use crate::dispatch::Lowering;
+use crate::compose::Composition;
 use crate::error::OpError;
 use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{CpuKernel, Operator, Role};
-use crate::problem::Problem;
+use crate::operator::{Expansion, Operator};
 
 /// `Dropout` that drops nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,26 +61,27 @@ impl Operator for Dropout {
             let ones = vec![1u8; x.len()];
             all.push(match self.mask_type(x.dtype) {
                 DType::Bool => Tensor::from_bytes(DType::Bool, x.dims, ones.into())?,
-                other => super::constant_of_shape::filled(other, x.dims, 1.0)?,
+                other => filled(other, x.dims, 1.0)?,
             });
         }
         Ok(all)
     }
 
-    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
-        Ok(if self.mask { None } else { relabel::cpu(problem) })
-    }
-
-    fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
-        if self.mask {
-            return Lowering::refused("Dropout", "a mask is made on the CPU");
+    fn expand(&self, inputs: &[Option<&Fact>]) -> Result<Expansion, OpError> {
+        if !self.mask {
+            return Ok(Expansion::Stays);
         }
-        relabel::lower("Dropout", problem, caps)
+        // A mask that nothing reads is gone with its nodes.
+        let data = required(inputs, 0)?;
+        let mut graph = Composition::default();
+        let x = graph.input(0, data);
+        let shape = graph.node(Arc::new(Shape { start: 0, end: None }), &[x]);
+        let value = filled(self.mask_type(data.dtype), &[], 1.0)?;
+        let mask = graph.node(Arc::new(ConstantOfShape { value }), &[shape]);
+        Ok(graph.finish(&[x, mask]))
     }
 
-    fn role(&self) -> Role {
-        if self.mask { Role::Opaque } else { Role::View }
-    }
+    relabels!();
 }
 
 #[cfg(test)]
