@@ -8,6 +8,7 @@ pub mod conv_transpose;
 mod cpu;
 pub mod deform_conv;
 mod depthwise;
+mod fused;
 mod gpu;
 mod reference;
 mod transpose_cpu;
@@ -21,4 +22,5 @@ pub const OPERATORS: &[OperatorRow] = &[
     OperatorRow { domain: "", name: "Conv", since: 1, build: conv::build },
     OperatorRow { domain: "", name: "ConvTranspose", since: 1, build: conv_transpose::build },
     OperatorRow { domain: "", name: "DeformConv", since: 19, build: deform_conv::build },
+    OperatorRow { domain: "com.microsoft", name: "FusedConv", since: 1, build: fused::build },
 ];

@@ -5,6 +5,7 @@ mod cpu;
 pub mod det;
 pub mod einsum;
 mod equation;
+mod fused_gemm;
 pub mod gemm;
 pub(crate) mod gpu;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
@@ -23,5 +24,7 @@ pub const OPERATORS: &[OperatorRow] = &[
     OperatorRow { domain: "", name: "Einsum", since: 12, build: einsum::build },
     OperatorRow { domain: "", name: "MatMul", since: 1, build: matmul::build },
     OperatorRow { domain: "", name: "Gemm", since: 6, build: gemm::build },
+    OperatorRow { domain: "com.microsoft", name: "FusedGemm", since: 1, build: fused_gemm::build },
     OperatorRow { domain: "com.microsoft", name: "FusedMatMul", since: 1, build: matmul::build_fused },
+    OperatorRow { domain: "com.microsoft", name: "TransposeMatMul", since: 1, build: matmul::build_fused },
 ];

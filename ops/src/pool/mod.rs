@@ -6,6 +6,7 @@ pub mod lp_pool;
 pub mod max_pool;
 pub mod max_roi_pool;
 pub mod max_unpool;
+mod nhwc_max_pool;
 pub mod planes;
 pub mod roi_align;
 pub mod window;
@@ -24,6 +25,7 @@ pub const OPERATORS: &[OperatorRow] = &[
     row("MaxRoiPool", max_roi_pool::build),
     row("MaxUnpool", max_unpool::build),
     row("RoiAlign", roi_align::build),
+    OperatorRow { domain: "com.microsoft", name: "NhwcMaxPool", since: 1, build: nhwc_max_pool::build },
 ];
 
 #[cfg(test)]
