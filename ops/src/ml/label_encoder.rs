@@ -16,7 +16,7 @@ use crate::operator::Operator;
 
 /// Where each key stands. Of equal keys the last one counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Keys {
+pub(super) enum Keys {
     Strings(HashMap<String, usize>),
     Integers(HashMap<i128, usize>),
     /// By their bits, as [`bits`] has them.
@@ -29,7 +29,7 @@ fn bits(x: f64) -> u64 {
 }
 
 impl Keys {
-    fn new(keys: &View<'_>) -> Result<Keys, OpError> {
+    pub(super) fn new(keys: &View<'_>) -> Result<Keys, OpError> {
         Ok(match (keys.strings, keys.dtype.is_float()) {
             (Some(strings), _) => {
                 Keys::Strings(strings.iter().enumerate().map(|(i, key)| (key.clone(), i)).collect())
@@ -44,7 +44,7 @@ impl Keys {
     }
 
     /// Where the elements of a tensor stand.
-    fn find(&self, x: &View<'_>) -> Result<Vec<Option<usize>>, OpError> {
+    pub(super) fn find(&self, x: &View<'_>) -> Result<Vec<Option<usize>>, OpError> {
         Ok(match (self, x.strings) {
             (Keys::Strings(keys), Some(strings)) => {
                 strings.iter().map(|key| keys.get(key).copied()).collect()
@@ -71,9 +71,6 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
     spec.expect_inputs(1, 1, "1")?;
     let keys = one_of(spec, ["keys_tensor", "keys_strings", "keys_int64s", "keys_floats"])?;
     let values = one_of(spec, ["values_tensor", "values_strings", "values_int64s", "values_floats"])?;
-    if keys.len() != values.len() {
-        return Err(OpError::constraint("values", format!("as many as keys, {}", keys.len()), values.len()));
-    }
     let float = spec.attributes.float_or("default_float", -0.0)?;
     let integer = spec.attributes.int_or("default_int64", -1)?;
     let string = spec.attributes.str_or("default_string", "_Unused".to_owned())?;
@@ -90,9 +87,26 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
         (None, DType::I16) => Tensor::scalar(-1i16),
         (None, _) => return Err(fail()),
     };
-    let key_type = keys.dtype();
-    let keys = Keys::new(&keys.aligned().view())?;
-    Ok(Arc::new(LabelEncoder { keys, key_type, values: values.aligned(), default: default.aligned() }))
+    Ok(Arc::new(LabelEncoder::new(&keys, &values, default)?))
+}
+
+impl LabelEncoder {
+    /// A table with one value for each key.
+    pub(super) fn new(keys: &Tensor, values: &Tensor, default: Tensor) -> Result<LabelEncoder, OpError> {
+        if keys.len() != values.len() {
+            return Err(OpError::constraint(
+                "values",
+                format!("as many as keys, {}", keys.len()),
+                values.len(),
+            ));
+        }
+        Ok(LabelEncoder {
+            keys: Keys::new(&keys.clone().aligned().view())?,
+            key_type: keys.dtype(),
+            values: values.clone().aligned(),
+            default: default.aligned(),
+        })
+    }
 }
 
 /// The one attribute of four that is given: a tensor, strings, integers, or floats.

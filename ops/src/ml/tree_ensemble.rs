@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use super::scores::After;
+use super::trees::{Aggregate, Branch, Split, Test, Trees};
 use crate::build::NodeSpec;
 use crate::error::OpError;
 use crate::ir::dim::Dim;
@@ -11,80 +13,12 @@ use crate::ir::numbers::{filled, float_tensor, floats, integers};
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{required, view};
-use crate::norm::{Form, Softmax};
 use crate::operator::Operator;
-
-/// How a feature is compared.
-#[derive(Clone, PartialEq, Debug)]
-enum Test {
-    LessOrEqual(f64),
-    Less(f64),
-    GreaterOrEqual(f64),
-    Greater(f64),
-    Equal(f64),
-    NotEqual(f64),
-    Member(Vec<f64>),
-}
-
-impl Test {
-    fn holds(&self, x: f64) -> bool {
-        match self {
-            Test::LessOrEqual(split) => x <= *split,
-            Test::Less(split) => x < *split,
-            Test::GreaterOrEqual(split) => x >= *split,
-            Test::Greater(split) => x > *split,
-            Test::Equal(split) => x == *split,
-            Test::NotEqual(split) => x != *split,
-            Test::Member(set) => set.contains(&x),
-        }
-    }
-}
-
-/// Where a branch leads.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Branch {
-    Node(usize),
-    Leaf(usize),
-}
-
-#[derive(Clone, PartialEq, Debug)]
-struct Split {
-    feature: usize,
-    test: Test,
-    /// A feature that is NaN takes the branch of a test that holds.
-    missing_holds: bool,
-    holds: Branch,
-    fails: Branch,
-}
-
-/// How the leaves of all trees come together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Aggregate {
-    Average,
-    Sum,
-    Least,
-    Greatest,
-}
-
-/// What becomes of the scores of a row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum After {
-    None,
-    Softmax,
-    Logistic,
-    /// Softmax of the scores that are not zero; zeros stay.
-    SoftmaxZero,
-}
 
 /// For each row of features the scores of all targets. A target that no leaf names has the score 0.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TreeEnsemble {
-    splits: Vec<Split>,
-    /// Target and weight.
-    leaves: Vec<(usize, f64)>,
-    roots: Vec<usize>,
-    targets: usize,
-    aggregate: Aggregate,
+    trees: Trees,
     after: After,
 }
 
@@ -98,33 +32,18 @@ pub(super) fn build(spec: &NodeSpec<'_>) -> Result<Arc<dyn Operator>, OpError> {
         3 => Aggregate::Greatest,
         _ => return Err(OpError::Attribute { name: "aggregate_function", expected: "a number from 0 to 3" }),
     };
-    let after = match attributes.int_or("post_transform", 0)? {
-        0 => After::None,
-        1 => After::Softmax,
-        2 => After::Logistic,
-        3 => After::SoftmaxZero,
-        4 => return Err(OpError::unsupported("TreeEnsemble with post_transform PROBIT")),
-        _ => return Err(OpError::Attribute { name: "post_transform", expected: "a number from 0 to 4" }),
-    };
+    let after = After::from_number(attributes.int_or("post_transform", 0)?)?;
     let fail = OpError::Attribute { name: "n_targets", expected: "a number of 1 or more" };
     let targets = attributes.int("n_targets")?.and_then(|&n| usize::try_from(n).ok()).filter(|&n| n > 0);
     let targets = targets.ok_or(fail)?;
     // For performance only.
     attributes.tensor("nodes_hitrates")?;
     let splits = splits(spec)?;
-    let leaves = leaves(spec, targets)?;
-    let inside = |branch| match branch {
-        Branch::Node(node) => node < splits.len(),
-        Branch::Leaf(leaf) => leaf < leaves.len(),
-    };
-    if !splits.iter().all(|split| inside(split.holds) && inside(split.fails)) {
-        return Err(OpError::constraint("branches", "nodes or leaves of the ensemble", "others"));
-    }
-    let roots = indices(spec, "tree_roots")?;
-    if !roots.iter().all(|&root| root < splits.len()) {
-        return Err(OpError::constraint("tree_roots", "nodes of the ensemble", "others"));
-    }
-    Ok(Arc::new(TreeEnsemble { splits, leaves, roots, targets, aggregate, after }))
+    let leaves = leaves(spec)?;
+    let roots = indices(spec, "tree_roots")?.into_iter().map(Branch::Node).collect();
+    let trees = Trees { splits, leaves, roots, targets, aggregate };
+    trees.check()?;
+    Ok(Arc::new(TreeEnsemble { trees, after }))
 }
 
 /// A list of numbers of 0 or more.
@@ -191,65 +110,12 @@ fn splits(spec: &NodeSpec<'_>) -> Result<Vec<Split>, OpError> {
     Ok(all)
 }
 
-fn leaves(spec: &NodeSpec<'_>, targets: usize) -> Result<Vec<(usize, f64)>, OpError> {
+fn leaves(spec: &NodeSpec<'_>) -> Result<Vec<Vec<(usize, f64)>>, OpError> {
     let (ids, weights) = (indices(spec, "leaf_targetids")?, numbers(spec, "leaf_weights")?);
-    if ids.len() != weights.len() || ids.iter().any(|&id| id >= targets) {
-        let expected = format!("{} targets below {targets}", weights.len());
-        return Err(OpError::constraint("leaf_targetids", expected, "others"));
+    if ids.len() != weights.len() {
+        return Err(OpError::constraint("leaf_targetids", format!("{} targets", weights.len()), ids.len()));
     }
-    Ok(ids.into_iter().zip(weights).collect())
-}
-
-impl TreeEnsemble {
-    /// The leaf that a row of features comes to from a root.
-    fn leaf(&self, root: usize, row: &[f64]) -> Result<(usize, f64), OpError> {
-        let mut at = root;
-        // Whoever passes more nodes than there are goes in circles.
-        for _ in 0..self.splits.len() {
-            let split = self.splits.get(at).ok_or(OpError::Internal("a node out of bounds"))?;
-            let &x = row.get(split.feature).ok_or_else(|| {
-                OpError::constraint("features", format!("more than {}", split.feature), row.len())
-            })?;
-            let holds = split.test.holds(x) || split.missing_holds && x.is_nan();
-            match if holds { split.holds } else { split.fails } {
-                Branch::Node(next) => at = next,
-                Branch::Leaf(leaf) => {
-                    return self.leaves.get(leaf).copied().ok_or(OpError::Internal("a leaf out of bounds"));
-                }
-            }
-        }
-        Err(OpError::constraint("nodes", "trees", "a circle"))
-    }
-
-    /// The scores of a row, in place of zeros.
-    fn scores(&self, row: &[f64], scores: &mut [f64]) -> Result<(), OpError> {
-        let mut seen = filled(&[scores.len()], false)?;
-        for &root in &self.roots {
-            let (target, weight) = self.leaf(root, row)?;
-            let (score, seen) = (&mut scores[target], &mut seen[target]);
-            *score = match self.aggregate {
-                Aggregate::Sum => *score + weight,
-                Aggregate::Average => *score + weight / self.roots.len() as f64,
-                Aggregate::Least if *seen => score.min(weight),
-                Aggregate::Greatest if *seen => score.max(weight),
-                Aggregate::Least | Aggregate::Greatest => weight,
-            };
-            *seen = true;
-        }
-        let softmax = Softmax { form: Form::Soft, axis: 0, flatten: false };
-        match self.after {
-            After::None => {}
-            After::Softmax => softmax.transform(scores, &[scores.len()])?,
-            After::Logistic => scores.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
-            After::SoftmaxZero => {
-                let mut others: Vec<f64> = scores.iter().copied().filter(|&x| x != 0.0).collect();
-                let count = others.len();
-                softmax.transform(&mut others, &[count])?;
-                scores.iter_mut().filter(|x| **x != 0.0).zip(others).for_each(|(x, soft)| *x = soft);
-            }
-        }
-        Ok(())
-    }
+    Ok(ids.into_iter().zip(weights).map(|leaf| vec![leaf]).collect())
 }
 
 impl Operator for TreeEnsemble {
@@ -267,7 +133,7 @@ impl Operator for TreeEnsemble {
             Some(other) => return Err(OpError::constraint("input", "2 dimensions", other.len())),
             None => Dim::named("TreeEnsemble.batch"),
         };
-        Ok(vec![Fact::new(x.dtype, vec![batch, Dim::Known(self.targets)])])
+        Ok(vec![Fact::new(x.dtype, vec![batch, Dim::Known(self.trees.targets)])])
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
@@ -276,11 +142,12 @@ impl Operator for TreeEnsemble {
             return Err(OpError::constraint("input", "2 dimensions", x.dims.len()));
         };
         let values = floats(&x)?;
-        let dims = [batch, self.targets];
+        let dims = [batch, self.trees.targets];
         let mut scores = filled(&dims, 0.0)?;
-        for (index, scores) in scores.chunks_mut(self.targets).enumerate() {
+        for (index, scores) in scores.chunks_mut(self.trees.targets).enumerate() {
             let row = values.get(index * features..(index + 1) * features);
-            self.scores(row.ok_or(OpError::Internal("fewer features than rows"))?, scores)?;
+            self.trees.scores(row.ok_or(OpError::Internal("fewer features than rows"))?, scores)?;
+            self.after.apply(scores)?;
         }
         Ok(vec![float_tensor(x.dtype, &dims, &scores)?])
     }
