@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use sardonyx_ops::build::OperatorRow;
 use sardonyx_ops::{
-    attention, control, conv, loss, matmul, ml, movement, norm, pointwise, pool, quantize, random, recurrent,
-    reduce, resize, signal, sort, text, training,
+    attention, control, conv, loss, matmul, ml, movement, norm, picture, pointwise, pool, quantize, random,
+    recurrent, reduce, resize, sequence, signal, sort, text, training,
 };
 
 use crate::error::{ImportError, UnsupportedFault};
@@ -23,6 +23,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     ml::OPERATORS,
     movement::OPERATORS,
     norm::OPERATORS,
+    picture::OPERATORS,
     pointwise::OPERATORS,
     pool::OPERATORS,
     quantize::OPERATORS,
@@ -30,6 +31,7 @@ const FAMILIES: &[&[OperatorRow]] = &[
     recurrent::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    sequence::OPERATORS,
     signal::OPERATORS,
     sort::OPERATORS,
     text::OPERATORS,
@@ -140,7 +142,7 @@ mod tests {
         assert!(detail.ends_with("did you mean GridSample?"), "{detail}");
         assert_eq!(missing("my.domain", "Add", 1).0, UnsupportedFault::Domain);
         assert!(missing("", "Frobnicate", 16).1.ends_with("\"Frobnicate\""));
-        assert!(missing("", "ImageDecoder", 20).1.contains("not implemented"));
+        assert!(missing("", "Upsample", 6).1.contains("from opset"));
     }
 
     #[test]
