@@ -429,6 +429,11 @@ impl ImportError {
                 UnsupportedFault::Operator | UnsupportedFault::Variant => {
                     "re-export with another opset, or replace the operator"
                 }
+                UnsupportedFault::Domain => {
+                    "export the operators of this domain as standard ones, or as functions of the model"
+                }
+                UnsupportedFault::ElementType => "convert the value to a type such as f32 or i64",
+                UnsupportedFault::ValueKind => "re-export with dense tensors in its place",
                 _ => return None,
             },
             ImportError::BudgetExceeded { .. } => "raise the limit of this name if the model is trusted",

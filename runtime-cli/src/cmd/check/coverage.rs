@@ -19,8 +19,24 @@ use crate::output::{Console, format};
 struct Group {
     operator: String,
     reason: String,
+    /// What to do about it.
+    hint: &'static str,
     /// Names of nodes.
     nodes: Vec<String>,
+}
+
+/// What to do about a step that no kernel of the device takes, by the words of the reason.
+const CPU_HINTS: &[(&str, &str)] = &[
+    ("depends on data", "it belongs on the CPU: --fallback allow"),
+    ("text", "it belongs on the CPU: --fallback allow"),
+    ("f64", "re-export with f32, or allow the CPU for it: --fallback allow"),
+    ("type", "convert it to another type, or allow the CPU for it: --fallback allow"),
+    ("limit", "give a smaller input, or allow the CPU for it: --fallback allow"),
+];
+
+fn cpu_hint(reason: &str) -> &'static str {
+    let found = CPU_HINTS.iter().find(|(word, _)| reason.contains(word));
+    found.map_or("allow the CPU for it: --fallback allow", |(_, hint)| *hint)
 }
 
 /// One model on one device.
@@ -97,15 +113,16 @@ fn refused(path: &Path, error: &ImportError) -> Cell {
             }
             other => (String::new(), String::new(), other.to_string()),
         };
-        join(&mut unsupported, operator, reason, &[node]);
+        let hint = error.hint().unwrap_or("mend the model: onnx.checker.check_model may say more");
+        join(&mut unsupported, operator, reason, hint, &[node]);
     }
     Cell { operators, unsupported, ..Cell::default() }
 }
 
-fn join(groups: &mut Vec<Group>, operator: String, reason: String, nodes: &[String]) {
+fn join(groups: &mut Vec<Group>, operator: String, reason: String, hint: &'static str, nodes: &[String]) {
     match groups.iter_mut().find(|group| group.operator == operator && group.reason == reason) {
         Some(group) => group.nodes.extend_from_slice(nodes),
-        None => groups.push(Group { operator, reason, nodes: nodes.to_vec() }),
+        None => groups.push(Group { operator, reason, hint, nodes: nodes.to_vec() }),
     }
 }
 
@@ -116,7 +133,7 @@ impl Cell {
         for step in coverage.placement.fallbacks() {
             let Place::Cpu { reason } = &step.place else { continue };
             let nodes: Vec<String> = step.nodes.iter().map(|node| node.to_string()).collect();
-            join(&mut cpu, step.op.to_owned(), reason.clone(), &nodes);
+            join(&mut cpu, step.op.to_owned(), reason.clone(), cpu_hint(reason), &nodes);
         }
         let waiting = coverage.waiting.len();
         Cell { operators: operators + waiting, on_device, cpu, waiting, unsupported: Vec::new() }
@@ -166,6 +183,7 @@ impl Cell {
                 let node = format::name(first, 40);
                 lines.push(format!("             {label}  {} {node:?}{more}", group.operator));
                 lines.push(format!("                  {}", format::name(&group.reason, 200)));
+                lines.push(format!("                  help: {}", group.hint));
             }
         }
         lines
@@ -174,9 +192,10 @@ impl Cell {
     /// The cell as a document.
     pub fn document(&self, device: &DeviceInfo) -> Value {
         let groups = |groups: &[Group]| -> Vec<Value> {
-            let all = groups.iter().map(
-                |group| json!({"operator": group.operator, "reason": group.reason, "nodes": group.nodes}),
-            );
+            let all = groups.iter().map(|group| {
+                json!({"operator": group.operator, "reason": group.reason, "hint": group.hint,
+                               "nodes": group.nodes})
+            });
             all.collect()
         };
         json!({"device": device.id, "name": device.name, "operators": self.operators,
@@ -195,10 +214,18 @@ mod tests {
         assert_eq!((cell.share(), cell.short().as_str()), (0.8, "8/12 (2 wait)"));
         let mut refused = Cell { operators: 4, ..Cell::default() };
         for node in ["a", "b"] {
-            join(&mut refused.unsupported, "Frobnicate".into(), "unknown".into(), &[node.to_owned()]);
+            join(
+                &mut refused.unsupported,
+                "Frobnicate".into(),
+                "unknown".into(),
+                "rename it",
+                &[node.to_owned()],
+            );
         }
         assert_eq!((refused.share(), refused.short().as_str()), (0.0, "no: Frobnicate"));
         assert_eq!(refused.unsupported[0].nodes, ["a", "b"]);
         assert_eq!(Cell::default().share(), 1.0);
+        assert!(cpu_hint("Range: f64 has no GPU form").contains("f32"));
+        assert!(cpu_hint("it has no GPU kernel").contains("--fallback allow"));
     }
 }
