@@ -86,4 +86,8 @@ pub const OPERATORS: &[OperatorRow] = &[
     row("Transpose", transpose::build),
     row("Trilu", trilu::build),
     row("Unsqueeze", unsqueeze::build),
+    OperatorRow { domain: "com.microsoft", name: "Trilu", since: 1, build: trilu::build },
 ];
+
+#[cfg(test)]
+mod refusals;
