@@ -55,8 +55,21 @@ impl Operator for Composite {
         Ok(Expansion::Graph { graph: Arc::clone(&self.graph), inputs: self.inputs.clone() })
     }
 
-    fn infer(&self, _inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
-        Err(OpError::Internal("a composite operator was not expanded"))
+    fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
+        let missing = || OpError::Internal("an input is missing");
+        let constants = self.graph.constants.iter().map(|(id, tensor)| (*id, Fact::constant(tensor.clone())));
+        let mut facts: HashMap<ValueId, Fact> = constants.collect();
+        for ((id, _), &index) in self.graph.inputs.iter().zip(&self.inputs) {
+            let fact = inputs.get(index).copied().flatten().ok_or_else(missing)?;
+            facts.insert(*id, fact.clone());
+        }
+        for node in &self.graph.nodes {
+            let known: Vec<Option<&Fact>> =
+                node.inputs.iter().map(|id| id.and_then(|id| facts.get(&id))).collect();
+            let results = node.op.infer(&known, node.outputs.len())?;
+            facts.extend(node.outputs.iter().zip(results).filter_map(|(id, fact)| Some(((*id)?, fact))));
+        }
+        self.graph.outputs.iter().map(|id| facts.get(id).cloned().ok_or_else(missing)).collect()
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use sardonyx::{Device, DeviceKind, Error, Fallback, Place, PlanSession, Precision};
 use sardonyx_importer::{HostInput, PlanOptions, Source, Work, plan, prepare};
@@ -161,6 +162,12 @@ pub fn case_of_parts(node: &Node) -> Result<(Graph, Vec<Tensor>, Vec<Tensor>), S
     let views: Vec<_> = node.inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
     let want = op.reference(&views, node.outputs.len()).map_err(|error| format!("reference: {error}"))?;
     check_facts(op.as_ref(), node, &want)?;
+    let (graph, given) = graph_of(node, op);
+    Ok((graph, given, want))
+}
+
+/// A graph of the node alone, and what the caller gives.
+pub fn graph_of(node: &Node, op: Arc<dyn Operator>) -> (Graph, Vec<Tensor>) {
     let mut graph = Graph::default();
     let mut given = Vec::new();
     let mut inputs = Vec::new();
@@ -175,7 +182,7 @@ pub fn case_of_parts(node: &Node) -> Result<(Graph, Vec<Tensor>, Vec<Tensor>), S
     }
     graph.outputs = outputs.iter().flatten().copied().collect();
     graph.nodes.push(GraphNode { name: node.name.into(), op, inputs, outputs });
-    Ok((graph, given, want))
+    (graph, given)
 }
 
 /// The same, and now and then pointwise nodes behind it.

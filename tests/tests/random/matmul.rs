@@ -10,7 +10,13 @@ pub const GENERATORS: &[Generator] = &[
     onnx("Einsum", einsum),
     onnx("Gemm", gemm),
     onnx("MatMul", matmul),
+    microsoft("FusedGemm", |draw, node| {
+        let node = gemm(draw, node);
+        let float = node.inputs[0].as_ref().is_some_and(|a| a.dtype().is_float());
+        if float { node.text("activation", "Tanh") } else { node }
+    }),
     microsoft("FusedMatMul", fused),
+    microsoft("TransposeMatMul", fused),
 ];
 
 fn dtype(draw: &mut Draw) -> DType {

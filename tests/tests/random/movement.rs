@@ -3,7 +3,7 @@
 use sardonyx_ops::ir::attributes::Attribute;
 use sardonyx_ops::{DType, Tensor};
 
-use crate::driver::{Generator, onnx};
+use crate::driver::{Generator, microsoft, onnx};
 use crate::node::{Draw, Node, tensor};
 
 pub const GENERATORS: &[Generator] = &[
@@ -33,6 +33,7 @@ pub const GENERATORS: &[Generator] = &[
     onnx("Transpose", transpose),
     onnx("Trilu", trilu),
     onnx("Unsqueeze", unsqueeze),
+    microsoft("Trilu", trilu),
 ];
 
 /// A tensor of any type and rank.

@@ -40,9 +40,85 @@ pub const GENERATORS: &[Generator] = &[
         let x = draw.data(dtype, &dims);
         node.float("threshold", 0.25).input(draw, x)
     }),
+    classical("FeatureVectorizer", |draw, node| {
+        let (rows, types) = (draw.extent(), [DType::F32, DType::F64, DType::I64, DType::I32]);
+        let (a, b) = (draw.pick(&types), draw.pick(&types));
+        let (a, b) = (draw.data(a, &[rows, 3]), draw.data(b, &[rows, 2]));
+        node.ints("inputdimensions", &[3, 2]).input(draw, a).input(draw, b)
+    }),
+    classical("Imputer", |draw, node| {
+        let x = features(draw, &[DType::F32]);
+        node.attribute("imputed_value_floats", Attribute::Floats(vec![0.5, 1.5, -2.5, 3.0])).input(draw, x)
+    }),
     classical("LabelEncoder", label_encoder),
+    classical("LinearClassifier", |draw, node| {
+        let node = node.ints("classlabels_ints", &[3, 5]);
+        linear(draw, node)
+    }),
+    classical("LinearRegressor", |draw, node| {
+        let node = node.int("targets", 2);
+        linear(draw, node).outputs(&[true])
+    }),
+    classical("Normalizer", |draw, node| {
+        let norm = draw.pick(&["L1", "L2"]);
+        let x = features(draw, &[DType::F32, DType::F64]);
+        node.text("norm", norm).input(draw, x)
+    }),
+    classical("OneHotEncoder", |draw, node| {
+        let dims = draw.dims(1, 2);
+        let x = draw.numbers(DType::I64, &dims, 0, 6);
+        node.attribute("cats_int64s", Attribute::Ints(vec![1, 3, 5])).input(draw, x)
+    }),
+    classical("Scaler", |draw, node| {
+        let x = features(draw, &[DType::F32, DType::F64, DType::I64, DType::I32]);
+        let node = node.attribute("offset", Attribute::Floats(vec![0.5, 1.5, -2.5, 0.25]));
+        node.attribute("scale", Attribute::Floats(vec![2.0])).input(draw, x)
+    }),
     classical("TreeEnsemble", tree),
+    classical("TreeEnsembleClassifier", |draw, node| {
+        let node = node.ints("classlabels_int64s", &[3, 5]).outputs(&[true, true]);
+        forest(draw, node, "class")
+    }),
+    classical("TreeEnsembleRegressor", |draw, node| {
+        let node = node.int("n_targets", 2);
+        forest(draw, node, "target")
+    }),
 ];
+
+/// Rows of four features.
+fn features(draw: &mut Draw, types: &[DType]) -> Tensor {
+    let (dtype, rows) = (draw.pick(types), draw.extent());
+    draw.data(dtype, &[rows, 4])
+}
+
+fn linear(draw: &mut Draw, node: Node) -> Node {
+    let x = features(draw, &[DType::F32, DType::F64, DType::I64, DType::I32]);
+    let weights = Attribute::Floats((0..8).map(|_| draw.float(-1.5, 1.5)).collect());
+    let node =
+        node.attribute("coefficients", weights).attribute("intercepts", Attribute::Floats(vec![0.5, -0.5]));
+    node.input(draw, x).outputs(&[true, true])
+}
+
+/// One tree of two inner nodes and three leaves, as older operators write it.
+fn forest(draw: &mut Draw, node: Node, leaves: &str) -> Node {
+    let x = features(draw, &[DType::F32, DType::F64, DType::I64, DType::I32]);
+    let texts = |all: &[&str]| Attribute::Strs(all.iter().map(|text| (*text).to_owned()).collect());
+    let floats =
+        |draw: &mut Draw, count| Attribute::Floats((0..count).map(|_| draw.float(-1.5, 1.5)).collect());
+    let mode = draw.pick(&["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"]);
+    let values = floats(draw, 5);
+    let weights = floats(draw, 3);
+    let [trees, nodes, ids, named] = match leaves {
+        "class" => ["class_treeids", "class_nodeids", "class_ids", "class_weights"],
+        _ => ["target_treeids", "target_nodeids", "target_ids", "target_weights"],
+    };
+    let node = node.ints("nodes_treeids", &[0; 5]).ints("nodes_nodeids", &[0, 1, 2, 3, 4]);
+    let node = node.ints("nodes_featureids", &[0, 3, 0, 0, 0]).attribute("nodes_values", values);
+    let node = node.attribute("nodes_modes", texts(&[mode, mode, "LEAF", "LEAF", "LEAF"]));
+    let node = node.ints("nodes_truenodeids", &[1, 2, 0, 0, 0]).ints("nodes_falsenodeids", &[4, 3, 0, 0, 0]);
+    let node = node.ints(trees, &[0; 3]).ints(nodes, &[2, 3, 4]).ints(ids, &[0, 1, 0]);
+    node.attribute(named, weights).input(draw, x)
+}
 
 fn loss(draw: &mut Draw, node: Node) -> Node {
     let dtype = draw.pick(&[DType::F32, DType::F32, DType::F16, DType::F64]);

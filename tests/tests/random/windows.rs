@@ -2,7 +2,7 @@
 
 use sardonyx_ops::DType;
 
-use crate::driver::{Generator, onnx};
+use crate::driver::{Generator, microsoft, onnx};
 use crate::node::{Draw, Node, tensor};
 
 pub const GENERATORS: &[Generator] = &[
@@ -22,6 +22,11 @@ pub const GENERATORS: &[Generator] = &[
     onnx("MaxRoiPool", max_roi_pool),
     onnx("MaxUnpool", max_unpool),
     onnx("RoiAlign", roi_align),
+    microsoft("FusedConv", |draw, node| {
+        let activation = draw.pick(&["Relu", "Tanh", "Sigmoid"]);
+        conv(draw, node.text("activation", activation))
+    }),
+    microsoft("NhwcMaxPool", nhwc_max_pool),
 ];
 
 /// Where a window goes along each axis.
@@ -169,6 +174,15 @@ fn max_pool(draw: &mut Draw, node: Node) -> Node {
     let node = node.ints("kernel_shape", &all.kernel).flag("ceil_mode", ceil);
     let node = written(draw, node, &all, true).input(draw, x);
     if draw.one_in(3) { node.flag("storage_order", order).outputs(&[true, true]) } else { node }
+}
+
+fn nhwc_max_pool(draw: &mut Draw, node: Node) -> Node {
+    let dtype = draw.pick(&[DType::F32, DType::I8, DType::U8]);
+    let mut all = windows(draw);
+    let rank = all.kernel.len();
+    (0..2 * rank).for_each(|at| all.pads[at] = all.pads[at].min(all.kernel[at % rank] / 2));
+    let x = draw.extremes(dtype, &[vec![2], all.input.clone(), vec![3]].concat());
+    written(draw, node.ints("kernel_shape", &all.kernel), &all, true).input(draw, x)
 }
 
 fn max_unpool(draw: &mut Draw, node: Node) -> Node {
