@@ -57,8 +57,9 @@ pub(super) fn run(graph: &mut Graph, report: &mut Report) {
         return;
     }
     let mut readers: HashMap<ValueId, usize> = HashMap::new();
-    for id in graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs) {
-        *readers.entry(*id).or_default() += 1;
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
+    for id in graph.tensors(read) {
+        *readers.entry(id).or_default() += 1;
     }
     let nodes = std::mem::take(&mut graph.nodes);
     let mut state =
@@ -71,7 +72,9 @@ pub(super) fn run(graph: &mut Graph, report: &mut Report) {
     }
     let State { graph, nodes, same, .. } = state;
     graph.nodes = nodes.into_iter().flatten().collect();
-    graph.outputs.iter_mut().for_each(|id| *id = same.get(id).copied().unwrap_or(*id));
+    let renamed = |id: &ValueId| same.get(id).copied().unwrap_or(*id);
+    graph.outputs.iter_mut().for_each(|id| *id = renamed(id));
+    graph.items.values_mut().flatten().for_each(|item| *item = item.map(&mut { renamed }));
 }
 
 fn downcast<T: Operator>(node: &Node) -> Option<&T> {
