@@ -434,7 +434,6 @@ impl ImportError {
                 }
                 UnsupportedFault::ElementType => "convert the value to a type such as f32 or i64",
                 UnsupportedFault::ValueKind => "re-export with dense tensors in its place",
-                _ => return None,
             },
             ImportError::BudgetExceeded { .. } => "raise the limit of this name if the model is trusted",
             ImportError::Integrity { .. } => "fetch model and data again: they do not belong together",

@@ -71,9 +71,10 @@ mod tests {
         let z = Tensor::from_slice(&[1, 1, 2], &[-5.0f32, 1.0]).unwrap();
         let y = op.reference(&[Some(x.view()), Some(w.view()), None, Some(z.view())], 1).unwrap().remove(0);
         assert_eq!(y.to_vec::<f32>().unwrap(), [-1.0, 7.0]);
-        attributes.insert("activation", Attribute::Str("Step".into()));
+        let mut unknown = Attributes::default();
+        unknown.insert("activation", Attribute::Str("Step".into()));
         assert!(matches!(
-            build(&NodeSpec { attributes: &attributes, ..spec }),
+            build(&NodeSpec { attributes: &unknown, ..spec }),
             Err(OpError::Unsupported { .. })
         ));
     }
