@@ -215,7 +215,7 @@ fn case_of(node: &Node, draw: &mut Draw) -> Result<Case, String> {
 }
 
 /// One or two pointwise operators that keep the shape.
-fn endings(first: &Tensor, draw: &mut Draw) -> Vec<(std::sync::Arc<dyn Operator>, Option<Tensor>)> {
+fn endings(first: &Tensor, draw: &mut Draw) -> Vec<(Arc<dyn Operator>, Option<Tensor>)> {
     let count = draw.between(1, 2);
     let one = |draw: &mut Draw| {
         let dims = draw.broadcast_to(first.dims());
