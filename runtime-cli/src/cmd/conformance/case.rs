@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sardonyx::{Device, Error, Fallback, Inputs, Model, Value};
+use sardonyx::{Device, Error, Fallback, Inputs, Model};
 use sardonyx_importer::ImportError;
 use sardonyx_importer::map::map_file;
 use sardonyx_importer::onnx::{self, LoadLimits, ModelProto, TypeProto, ValueInfoProto};
@@ -120,7 +120,7 @@ fn perform(folder: &Path, rtol: Option<f64>, device: &Device, settings: &Setting
     let session = bind::builder(device, settings, Fallback::Deny).build(&model)?;
     let types = declared(folder, &model);
     for set in protobuf::test_sets(folder) {
-        let read = |kind: &str, types: &[TypeProto]| -> Result<Vec<Value>, Trouble> {
+        let read = |kind: &str, types: &[TypeProto]| -> Result<Vec<sardonyx::Value>, Trouble> {
             let paths = protobuf::numbered(&set, kind).into_iter().enumerate();
             let value = |(index, path): (usize, PathBuf)| {
                 let declared = types.get(index).unwrap_or(&TypeProto::Unspecified);
@@ -180,7 +180,7 @@ fn declared(folder: &Path, model: &Model) -> Declared {
 }
 
 /// What a value is, with the number of its tensors.
-fn form(value: &Value) -> String {
+fn form(value: &sardonyx::Value) -> String {
     format!("{} of {} tensors", value.kind(), value.tensors().len())
 }
 
