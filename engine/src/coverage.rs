@@ -36,6 +36,7 @@ impl SessionBuilder {
                         op: node.op.name(),
                         nodes: vec![node.name],
                         place: Place::Cpu { reason: reason.to_owned() },
+                        refused: Vec::new(),
                     }],
                     dispatches: 0,
                     gpu: device.gpu().is_some(),

@@ -122,6 +122,12 @@ pub enum Error {
         /// Bytes allowed.
         allowed: u64,
     },
+    /// A binding of a context that is missing, or that its program cannot use.
+    #[error("cannot bind: {what}")]
+    Bind {
+        /// What is wrong.
+        what: String,
+    },
     /// A result holds another element type than was asked for, or has no such name.
     #[error("output \"{name}\": {problem}")]
     Output {
@@ -153,6 +159,7 @@ impl Error {
             Error::InputShape { .. } => "SDX-0504",
             Error::UnknownName { .. } => "SDX-0505",
             Error::Output { .. } => "SDX-0506",
+            Error::Bind { .. } => "SDX-0508",
             Error::Tensor(_) => "SDX-0507",
             Error::NoDevice { .. } => "SDX-0601",
             Error::Device { lost: false, .. } => "SDX-0602",

@@ -19,8 +19,10 @@
 //! ```
 
 mod bound;
+mod context;
 mod coverage;
 mod device;
+mod device_tensor;
 mod error;
 mod memory;
 mod model;
@@ -35,8 +37,10 @@ mod transfer;
 mod values;
 
 pub use bound::PlanSession;
+pub use context::{Context, InputTensor};
 pub use coverage::Coverage;
 pub use device::{Device, DeviceInfo, DeviceKind, Select};
+pub use device_tensor::DeviceTensor;
 pub use error::{Error, Result};
 pub use memory::MemoryPlan;
 pub use model::Model;
@@ -45,6 +49,7 @@ pub use placement::{Place, PlacedStep, Placement};
 pub use profile::{Clock, HostStage, Profile, ProfiledRun, ProfiledStep, Roofs, StageSpan, StepSpan};
 pub use sardonyx_importer::{LoadLimits, Metadata, ValueSpec as TensorSpec};
 pub use sardonyx_ops::ir::dim::Dim;
+pub use sardonyx_ops::plan::{Decision, Outcome};
 pub use sardonyx_ops::{DType, Element, Item, Tensor, TensorError};
 pub use sardonyx_shaders::Capabilities;
 pub use session::{Fallback, Precision, RunOptions, Session, SessionBuilder};

@@ -7,10 +7,14 @@ pub struct MemoryPlan {
     pub device_weights: u64,
     /// Values between steps on the device, for each concurrent run.
     pub device_activations: u64,
+    /// The most that values on the device which are alive together take: less than this is not possible.
+    pub device_live: u64,
     /// Read-back buffer, for each concurrent run.
     pub device_staging: u64,
     /// Values between steps on the host, for each concurrent run.
     pub host_activations: u64,
+    /// The most that values on the host which are alive together take: less than this is not possible.
+    pub host_live: u64,
     /// Scratch memory of CPU kernels, for each concurrent run.
     pub host_scratch: u64,
 }

@@ -29,6 +29,8 @@ pub struct PlacedStep {
     pub nodes: Vec<Arc<str>>,
     /// Where it runs.
     pub place: Place,
+    /// For a step on the device: the kernels that refused it, and why.
+    pub refused: Vec<String>,
 }
 
 /// The places of all steps.

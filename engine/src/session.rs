@@ -11,6 +11,7 @@ use sardonyx_importer::PlanOptions;
 use sardonyx_ops::ir::dim::Dim;
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::Graph;
+use sardonyx_ops::plan::Decision;
 use sardonyx_ops::{Item, Tensor};
 
 use crate::device::{Device, Select};
@@ -138,14 +139,16 @@ impl SessionBuilder {
             .build()
             .map_err(|error| Error::Internal(error.to_string()))?;
         let settings = self.settings();
+        let prepared = unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?))?;
         let session = Session {
-            graph: unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?.graph))?,
+            graph: prepared.graph,
+            decisions: prepared.decisions,
             model: model.clone(),
             device,
             settings,
             options: self.options,
             observer: self.observer,
-            pool,
+            pool: Arc::new(pool),
             facts,
             stages: Stages::default(),
             met: Mutex::default(),
@@ -225,11 +228,13 @@ pub struct Session {
     model: Model,
     /// The model's graph after everything that does not depend on sizes.
     graph: Graph,
+    /// What the passes did to it.
+    decisions: Vec<Decision>,
     device: Device,
     settings: Settings,
     options: PlanOptions,
     observer: Observed,
-    pool: rayon::ThreadPool,
+    pool: Arc<rayon::ThreadPool>,
     facts: Vec<Fact>,
     stages: Stages,
     /// The stages of the latest run, or those prepared.
@@ -263,6 +268,12 @@ impl Session {
     pub fn plan_text(&self) -> String {
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         met.iter().map(|stage| stage.text.as_str()).collect()
+    }
+
+    /// What each pass of the planner did and did not do, and why not, likewise.
+    pub fn decisions(&self) -> Vec<Decision> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        self.decisions.iter().chain(met.iter().flat_map(|stage| &stage.decisions)).cloned().collect()
     }
 
     /// Runs the model.
@@ -336,6 +347,25 @@ impl Session {
             pool: &self.pool,
             observer: &self.observer,
         }
+    }
+
+    /// The program of the sizes known when the session was built.
+    pub(crate) fn only_stage(&self) -> Result<Arc<Stage>> {
+        if self.facts.iter().any(|fact| fact.dims().is_none()) {
+            let what = "sizes of inputs were left open when the session was built".to_owned();
+            return Err(Error::Bind { what });
+        }
+        unwound(|| self.stages.get(&self.graph, &self.facts, &self.maker()))
+    }
+
+    /// The threads of the CPU path.
+    pub(crate) fn pool(&self) -> Arc<rayon::ThreadPool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// The names of the outputs, in order.
+    pub(crate) fn output_names(&self) -> Arc<[Arc<str>]> {
+        Arc::clone(&self.names)
     }
 
     /// Plans and compiles the first stage when the sizes of all inputs are known.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sardonyx_importer::{HostInput, PlanOptions, Rest, Source, Work};
 use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node};
-use sardonyx_ops::plan::Plan;
+use sardonyx_ops::plan::{Decision, Plan};
 use sardonyx_ops::{Item, Tensor};
 
 use crate::bound::Bound;
@@ -44,6 +44,8 @@ pub(crate) struct Stage {
     gives: Vec<Item<usize>>,
     /// The plan as text.
     pub(crate) text: String,
+    /// What the passes did and did not do.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 enum Ready {
@@ -99,6 +101,7 @@ impl Stages {
 
 fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
     let planned = sardonyx_importer::plan(graph, facts, maker.options)?;
+    let mut decisions = Vec::new();
     let (work, text) = match planned.work {
         Work::Compiled(mut plan) => {
             // The results of steps are wanted as the model has them.
@@ -106,6 +109,7 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
                 lay_out(&mut plan, maker.device);
             }
             let text = plan.to_string();
+            decisions = std::mem::take(&mut plan.decisions);
             (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
         }
         Work::Evaluate { node, reason, .. }
@@ -124,7 +128,7 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
         }
     };
     let rest = planned.rest.map(|rest| (rest, Stages::default()));
-    Ok(Stage { work, rest, gives: planned.gives, text })
+    Ok(Stage { work, rest, gives: planned.gives, text, decisions })
 }
 
 fn bind(plan: Plan, maker: &Maker<'_>) -> Result<Bound> {
@@ -216,6 +220,14 @@ fn evaluate(
 }
 
 impl Stage {
+    /// The program, if the whole model is one.
+    pub(crate) fn compiled(&self) -> Option<&Bound> {
+        match &self.work {
+            Ready::Compiled(bound) if self.rest.is_none() => Some(bound),
+            _ => None,
+        }
+    }
+
     /// Tells that this stage was planned, and what of it falls back.
     fn tell(&self, maker: &Maker<'_>, took: std::time::Duration) {
         if maker.observer.0.is_none() {
@@ -269,13 +281,16 @@ impl Stage {
                 memory.device_weights += own.device_weights;
                 memory.device_activations += own.device_activations;
                 memory.device_staging += own.device_staging;
+                memory.device_live += own.device_live;
                 memory.host_activations += own.host_activations;
+                memory.host_live += own.host_live;
                 memory.host_scratch += own.host_scratch;
             }
             Ready::Evaluate { node, reason, .. } => all.steps.push(PlacedStep {
                 op: node.op.name(),
                 nodes: vec![Arc::clone(&node.name)],
                 place: Place::Cpu { reason: (*reason).to_owned() },
+                refused: Vec::new(),
             }),
         }
     }

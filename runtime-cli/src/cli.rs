@@ -38,6 +38,8 @@ pub enum Command {
     BenchKernel(Box<cmd::bench_kernel::Args>),
     /// Show what is in a model, and what the plan makes of it
     Inspect(Box<cmd::inspect::Args>),
+    /// Say what the plan fused, where its steps run, and why not otherwise
+    Explain(Box<cmd::explain::Args>),
     /// Say which operators of models run on which devices, and why others do not
     Check(Box<cmd::check::Args>),
     /// Say whether a model gives the same as elsewhere, and where it differs first

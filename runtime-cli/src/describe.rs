@@ -54,7 +54,8 @@ pub fn plan(placement: &Placement) -> Value {
 pub fn memory(session: &Session) -> Value {
     let memory = session.memory();
     json!({"device_weights": memory.device_weights, "device_activations": memory.device_activations,
-           "device_staging": memory.device_staging, "host_activations": memory.host_activations,
+           "device_live": memory.device_live, "device_staging": memory.device_staging,
+           "host_activations": memory.host_activations, "host_live": memory.host_live,
            "host_scratch": memory.host_scratch})
 }
 

@@ -49,6 +49,7 @@ fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Profile(arguments) => cmd::profile::run(arguments, console),
         Command::BenchKernel(arguments) => cmd::bench_kernel::run(arguments, console),
         Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
+        Command::Explain(arguments) => cmd::explain::run(arguments, console),
         Command::Check(arguments) => cmd::check::run(arguments, console),
         Command::Devices(arguments) => cmd::devices::run(arguments, console),
         Command::Conformance(arguments) => cmd::conformance::run(arguments, console),

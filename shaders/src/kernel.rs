@@ -28,8 +28,10 @@ pub struct Kernel {
 pub struct Source {
     /// WGSL with entry point `main`.
     pub wgsl: String,
-    /// Read-only storage bindings, from 0 on.
+    /// Storage bindings that are read, from 0 on.
     pub reads: usize,
+    /// Those of them that are bound for writing all the same, a bit to each.
+    pub writable: u64,
     /// Read-write storage bindings, after the reads.
     pub writes: usize,
     /// Uniform bindings, after the writes: 1 or 2.
@@ -42,6 +44,12 @@ impl Kernel {
     /// Writes the source. A call `f_of_x(...)` in the kernel's file is one of library function `f` for the value type of
     /// input `x`, such as `f_f32` or `f_i64`.
     pub fn source(&self) -> Source {
+        self.source_with(0)
+    }
+
+    /// The same, with the reads whose bits are set in `writable` bound as if they were written: a buffer that a dispatch
+    /// writes cannot be bound for reading only besides.
+    pub fn source_with(&self, writable: u64) -> Source {
         let variant = self.variant;
         let mut text = String::with_capacity(4096);
         let storages = || {
@@ -69,7 +77,8 @@ impl Kernel {
         }
         text.push_str(&body);
         for (index, (input, (storage, width))) in variant.inputs.iter().zip(&self.inputs).enumerate() {
-            storage::write_input(&mut text, index, input.name, *storage, *width);
+            let access = access(writable, index);
+            storage::write_input(&mut text, index, access, input.name, *storage, *width);
             let value = storage.value();
             let (name, one, four) = (input.name, value.scalar(), value.vector());
             let _ = writeln!(text, "alias {name}_value = {one};\nalias {name}_value4 = {four};");
@@ -87,7 +96,8 @@ impl Kernel {
         }
         let mut binding = self.inputs.len();
         for (index, operand) in self.expression.operands.iter().enumerate() {
-            storage::write_input(&mut text, binding, &format!("e{index}"), operand.storage, operand.width);
+            let (access, name) = (access(writable, binding), format!("e{index}"));
+            storage::write_input(&mut text, binding, access, &name, operand.storage, operand.width);
             binding += 1;
         }
         let reads = binding;
@@ -108,7 +118,7 @@ impl Kernel {
         }
         self.expression.write(&mut text, variant.single);
         library::append(&mut text);
-        Source { wgsl: text, reads, writes, uniforms: 1 + usize::from(operands > 0), f16 }
+        Source { wgsl: text, reads, writable, writes, uniforms: 1 + usize::from(operands > 0), f16 }
     }
 
     /// The file's text with the chosen values in its `const NAME = value;` lines.
@@ -126,4 +136,10 @@ impl Kernel {
         }
         text
     }
+}
+
+/// How a read is bound.
+fn access(writable: u64, index: usize) -> &'static str {
+    let set = u32::try_from(index).ok().and_then(|index| writable.checked_shr(index)).unwrap_or(0) & 1 == 1;
+    if set { "read_write" } else { "read" }
 }

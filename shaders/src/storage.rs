@@ -149,11 +149,18 @@ impl ValueType {
 /// Four 64-bit integers, for kernels with such a binding.
 pub(crate) const LONG4: &str = "struct Long4 { lo: vec4<u32>, hi: vec4<u32> }\n";
 
-/// Writes the binding and the accessors `NAME_at` and `NAME_at4` of an input.
-pub(crate) fn write_input(out: &mut String, index: usize, name: &str, storage: Storage, width: Width) {
+/// Writes the binding, of this access, and the accessors `NAME_at` and `NAME_at4` of an input.
+pub(crate) fn write_input(
+    out: &mut String,
+    index: usize,
+    access: &str,
+    name: &str,
+    storage: Storage,
+    width: Width,
+) {
     let (value, array) = (storage.value(), storage.array(width));
     let (scalar, vector) = (value.scalar(), value.vector());
-    let _ = writeln!(out, "@group(0) @binding({index}) var<storage, read> {name}: {array};");
+    let _ = writeln!(out, "@group(0) @binding({index}) var<storage, {access}> {name}: {array};");
     let one = match (storage, width) {
         (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => format!("{name}[i >> 2u][i & 3u]"),
         (Storage::F32 | Storage::I32 | Storage::U32, Width::One) | (Storage::I64, _) => format!("{name}[i]"),

@@ -98,8 +98,10 @@ fn every_variant_translates_to_every_target() {
     for variant in VARIANTS {
         for kernel in kernels(variant) {
             let label = format!("{} {:?} {:?}", variant.name, kernel.inputs, kernel.knobs);
-            let targets = translate(&label, &kernel.source().wgsl);
-            assert!(targets.spirv > 100 && targets.msl > 100 && targets.hlsl > 100, "{label}");
+            for writable in [0, u64::MAX] {
+                let targets = translate(&label, &kernel.source_with(writable).wgsl);
+                assert!(targets.spirv > 100 && targets.msl > 100 && targets.hlsl > 100, "{label}");
+            }
             count += 1;
         }
     }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "test code")]
 
+pub mod onnx;
 pub mod zoo;
 
 use std::path::PathBuf;

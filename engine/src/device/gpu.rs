@@ -1,6 +1,7 @@
 //! An open GPU: its queue, what it can do, and the pipelines compiled for it so far.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,14 +16,24 @@ pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
-/// Numbers of read, written and uniform bindings.
-type Shape = (usize, usize, usize);
+/// Numbers of read, written and uniform bindings, and which reads are bound for writing.
+type Shape = (usize, usize, usize, u64);
 
 /// The layouts of a kernel's bindings.
 type Layout = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
 
 /// Kernels with their pipelines.
-type Compiled = Vec<(Kernel, Arc<Pipeline>)>;
+type Compiled = Vec<(BoundKernel, Arc<Pipeline>)>;
+
+/// Most storage buffers bound to one kernel: a bit to each says how it is bound.
+const MOST_BINDINGS: u32 = 64;
+
+/// A kernel, and which of its reads are bound for writing because they share a buffer with what it writes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct BoundKernel {
+    pub(crate) kernel: Kernel,
+    pub(crate) writable: u64,
+}
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -31,13 +42,29 @@ pub(crate) struct Pipeline {
     pub(crate) layout: wgpu::BindGroupLayout,
 }
 
+/// A buffer that the host reads, with the state of its mapping.
+pub(crate) struct Staging {
+    pub(crate) buffer: wgpu::Buffer,
+    state: Arc<AtomicU8>,
+}
+
+const PENDING: u8 = 0;
+const MAPPED: u8 = 1;
+const FAILED: u8 = 2;
+
+impl Staging {
+    pub(crate) fn new(buffer: wgpu::Buffer) -> Staging {
+        Staging { buffer, state: Arc::new(AtomicU8::new(PENDING)) }
+    }
+}
+
 /// An open GPU.
 pub(crate) struct Gpu {
     id: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Capabilities,
-    pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<BoundKernel, Arc<Pipeline>>>,
     layouts: Mutex<HashMap<Shape, Layout>>,
     /// The first report of the device's loss or of an error outside any scope.
     fault: Arc<Mutex<Option<Fault>>>,
@@ -61,7 +88,7 @@ pub(super) fn capabilities(
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
         hides_latency: info.device_type != wgpu::DeviceType::Cpu,
-        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage.min(MOST_BINDINGS),
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         grid_axis: limits.max_compute_workgroups_per_dimension,
@@ -104,7 +131,11 @@ impl Gpu {
         let fault: Arc<Mutex<Option<Fault>>> = Arc::default();
         if own {
             let record = |fault: &Mutex<Option<Fault>>, what: String, lost: bool| {
-                fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault { what, lost });
+                let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+                // What fails on a lost device may be reported before the loss.
+                if fault.as_ref().is_none_or(|seen| lost && !seen.lost) {
+                    *fault = Some(Fault { what, lost });
+                }
             };
             let errors = Arc::clone(&fault);
             device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -141,12 +172,23 @@ impl Gpu {
 
     /// The recorded fault, if any. The device's loss stays; other errors are reported once.
     pub(crate) fn check(&self) -> Result<()> {
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = || self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded().as_ref().is_some_and(|seen| !seen.lost) {
+            // A loss is reported by a poll only, and explains what failed before.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
+        let mut fault = recorded();
         let Some(seen) = fault.clone() else { return Ok(()) };
         if !seen.lost {
             *fault = None;
         }
         Err(Error::Device { device: self.id.clone(), what: seen.what, lost: seen.lost })
+    }
+
+    /// An error, or the loss of the device that explains it: a loss is reported by a poll only.
+    fn explained(&self, what: String) -> Error {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.check().err().unwrap_or_else(|| self.fault(what))
     }
 
     /// Runs `make` and turns every error that the device reports meanwhile into an error of ours.
@@ -163,9 +205,7 @@ impl Gpu {
         ];
         match errors.into_iter().flatten().next() {
             None => Ok(made),
-            Some(error) => {
-                Err(Error::Device { device: self.id.clone(), what: error.to_string(), lost: false })
-            }
+            Some(error) => Err(self.explained(error.to_string())),
         }
     }
 
@@ -177,16 +217,28 @@ impl Gpu {
             Err(wgpu::PollError::Timeout) => {
                 Err(Error::DeviceTimeout { device: self.id.clone(), seconds: limit.as_secs() })
             }
-            Err(error) => {
-                Err(Error::Device { device: self.id.clone(), what: error.to_string(), lost: false })
-            }
+            Err(error) => Err(self.explained(error.to_string())),
         }
     }
 
+    /// Maps a buffer for reading, after everything submitted before.
+    pub(crate) fn map(&self, staging: &Staging, limit: Duration) -> Result<()> {
+        staging.state.store(PENDING, Ordering::Release);
+        let state = Arc::clone(&staging.state);
+        staging.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+            state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+        });
+        self.wait(None, limit)?;
+        if staging.state.load(Ordering::Acquire) == MAPPED {
+            return Ok(());
+        }
+        Err(self.explained("the read-back buffer could not be mapped".to_owned()))
+    }
+
     /// The pipelines of `kernels`, compiled in parallel where they are new.
-    pub(crate) fn pipelines(&self, kernels: &[&Kernel]) -> Result<HashMap<Kernel, Arc<Pipeline>>> {
+    pub(crate) fn pipelines(&self, kernels: &[&BoundKernel]) -> Result<HashMap<BoundKernel, Arc<Pipeline>>> {
         let mut ready = HashMap::new();
-        let mut missing: Vec<&Kernel> = Vec::new();
+        let mut missing: Vec<&BoundKernel> = Vec::new();
         {
             let known = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
             for kernel in kernels {
@@ -202,7 +254,7 @@ impl Gpu {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(missing.len());
         let compile_all = || {
             let mut made = Vec::new();
-            while let Some(kernel) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                 made.push(((*kernel).clone(), Arc::new(self.compile(kernel)?)));
             }
             Ok(made)
@@ -234,9 +286,9 @@ impl Gpu {
         Ok(ready)
     }
 
-    fn compile(&self, kernel: &Kernel) -> Result<Pipeline> {
-        let source = kernel.source();
-        let name = kernel.variant.name;
+    fn compile(&self, bound: &BoundKernel) -> Result<Pipeline> {
+        let source = bound.kernel.source_with(bound.writable);
+        let name = bound.kernel.variant.name;
         let (layout, pipeline_layout) = self.layout(&source)?;
         let pipeline = self.scoped(|| {
             let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -261,13 +313,13 @@ impl Gpu {
 
     /// The layout of group 0: reads, writes, uniforms.
     fn layout(&self, source: &Source) -> Result<Layout> {
-        let key = (source.reads, source.writes, source.uniforms);
+        let key = (source.reads, source.writes, source.uniforms, source.writable);
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = layouts.get(&key) {
             return Ok(layout.clone());
         }
         let kind = |index: usize| match index {
-            i if i < key.0 => wgpu::BufferBindingType::Storage { read_only: true },
+            i if i < key.0 => wgpu::BufferBindingType::Storage { read_only: (key.3 >> i) & 1 == 0 },
             i if i < key.0 + key.1 => wgpu::BufferBindingType::Storage { read_only: false },
             _ => wgpu::BufferBindingType::Uniform,
         };

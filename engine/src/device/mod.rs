@@ -8,7 +8,7 @@ mod select;
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use gpu::{Gpu, Pipeline};
+pub(crate) use gpu::{BoundKernel, Gpu, Pipeline, Staging};
 pub use list::{DeviceInfo, DeviceKind};
 use sardonyx_shaders::Capabilities;
 pub use select::Select;

@@ -1,16 +1,21 @@
 //! From a plan to a program.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sardonyx_ops::ir::graph::ValueId;
-use sardonyx_ops::plan::Plan;
+use sardonyx_ops::operator::Cost;
+use sardonyx_ops::plan::{Plan, PlanStep};
 use sardonyx_ops::{DType, Role};
+use sardonyx_shaders::Capabilities;
 
 use super::place::{self, Layouts, Placed};
-use super::resources::{self, Resources};
+use super::resources::{self, Pending, Resources};
 use super::schedule::{self, Batch, DeviceKey};
-use super::{BufferPlace, CpuStep, DevicePlace, HostPlace, Program};
-use super::{slots, timed};
+use super::{
+    BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, timed,
+    verify,
+};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
@@ -28,15 +33,40 @@ pub(crate) struct Settings {
     pub(crate) taps: bool,
 }
 
+/// A program that is decided but not made on the device, with what it was decided from.
+pub(super) struct Decided {
+    pub(super) program: Program,
+    pub(super) steps: Vec<PlanStep>,
+    pub(super) placed: Vec<Placed>,
+    pub(super) layouts: Layouts,
+    pending: Pending,
+}
+
 /// Binds a plan to a device.
 ///
 /// # Errors
 /// When a step must fall back to the CPU and may not, memory exceeds the budget, or the device refuses.
-pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Result<Program> {
+pub(crate) fn build(plan: Plan, device: &Device, settings: Settings) -> Result<Program> {
     let caps = device.capabilities();
+    let decided = decide(plan, caps, &device.info().id, settings)?;
+    verify::verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)?;
+    let mut program = decided.program;
+    if let Some(gpu) = device.gpu() {
+        program.made = decided.pending.make(gpu, &program.launches)?;
+    }
+    Ok(program)
+}
+
+/// Decides everything about a program. `caps` is `None` on the CPU.
+pub(super) fn decide(
+    mut plan: Plan,
+    caps: Option<&Capabilities>,
+    device: &str,
+    settings: Settings,
+) -> Result<Decided> {
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
     let placed = place::place(&mut plan, caps, layouts);
-    if device.gpu().is_some() && settings.fallback == Fallback::Deny {
+    if caps.is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
     }
     let wanted = plan.outputs.len();
@@ -45,39 +75,27 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
     }
     let roots = schedule::roots(&plan, &placed);
     let schedule = schedule::schedule(&plan, &placed, &roots, layouts);
-    let limit = caps.map_or(u64::MAX, |caps| caps.binding_bytes.min(caps.buffer_bytes));
-    let host = slots::assign(schedule.host, u64::MAX);
-    let on_device = slots::assign(schedule.device, limit);
+    let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
+    let (alignment, limit) = (resources::alignment(caps), caps.map_or(u64::MAX, |caps| caps.buffer_bytes));
+    let on_device = arena::arrange(&schedule.device, &schedule.accesses, alignment, limit);
     align_constants(&mut plan, &schedule.batches, &roots);
-    let cpu = cpu_steps(&plan, &schedule.batches)?;
+    let mut cpu = cpu_steps(&plan, &schedule.batches)?;
     let scratch_bytes =
         cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
-
-    let pending = resources::plan(&plan, &placed, &schedule.batches, &roots, &on_device.place, layouts, caps);
+    let mut pending =
+        resources::plan(&plan, &placed, &schedule.batches, &roots, &on_device.place, layouts, caps);
     let memory = MemoryPlan {
         device_weights: pending.weight_bytes(),
-        device_activations: on_device.bytes.iter().sum(),
+        device_activations: on_device.total(),
+        device_live: arena::live(&schedule.device),
         device_staging: schedule.staging_bytes,
-        host_activations: host.bytes.iter().sum(),
+        host_activations: on_host.total(),
+        host_live: arena::live(&schedule.host),
         host_scratch: scratch_bytes as u64,
     };
     check_budget(&plan, settings, &memory)?;
-    let counts = pending.dispatch_counts();
     let details = timed::details(&plan, &placed, &cpu, layouts);
-    let Resources { dispatches, weights, params } = match device.gpu() {
-        Some(gpu) => pending.make(gpu, limit)?,
-        None => Resources::default(),
-    };
-
-    let mut phases = schedule.phases;
-    let (mut first_dispatch, mut first_cpu) = (0, 0);
-    for (phase, batch) in phases.iter_mut().zip(&schedule.batches) {
-        let launched: usize = batch.device.iter().map(|step| counts.get(step).copied().unwrap_or(0)).sum();
-        phase.dispatches = first_dispatch..first_dispatch + launched;
-        phase.cpu = first_cpu..first_cpu + batch.cpu.len();
-        first_dispatch += launched;
-        first_cpu += batch.cpu.len();
-    }
+    let phases = phases(schedule.phases, &schedule.batches, &pending.dispatch_counts());
     let host_place = |id: usize| {
         let id = ValueId(id);
         if let Some(index) = plan.inputs.iter().position(|input| roots[input.0] == id) {
@@ -86,26 +104,35 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
         if plan.values[id.0].constant.is_some() {
             return Some(HostPlace::Constant);
         }
-        host.place.get(&id).map(|&slot| HostPlace::Slot(slot))
+        on_host.place.get(&id).map(|spot| HostPlace::Arena { line: (spot.offset / LINE) as usize })
     };
     let device_place = |id: usize| {
-        let slot = *on_device.place.get(&DeviceKey::Value(ValueId(id)))?;
+        let arena::Spot { arena, offset } = *on_device.place.get(&DeviceKey::Value(ValueId(id)))?;
         let value = &plan.values[id];
         let storage = layouts.storage(value.dtype)?;
         let bytes = buffer_bytes(storage, value.dims.iter().product());
-        Some(DevicePlace { buffer: BufferPlace::Slot { slot, bytes }, storage })
+        Some(DevicePlace { buffer: BufferPlace::Arena { arena, offset, bytes }, storage })
     };
-    Ok(Program {
-        host: (0..plan.values.len()).map(host_place).collect(),
+    let host: Vec<_> = (0..plan.values.len()).map(host_place).collect();
+    for step in &mut cpu {
+        let missing = || Error::Internal("an output has no place on the host".to_owned());
+        step.writes = host::writes(&plan.values, &roots, &host, &step.outputs).ok_or_else(missing)?;
+    }
+    let splits = splits(&details, &placed, &schedule.batches);
+    let launches = std::mem::take(&mut pending.launches);
+    let program = Program {
+        host,
         device: (0..plan.values.len()).map(device_place).collect(),
-        placement: ordered_placement(&plan, &placed, &schedule.batches, dispatches.len(), device),
+        placement: ordered_placement(&plan, &placed, &schedule.batches, launches.len(), caps.is_some()),
         phases,
-        dispatches,
+        launches,
+        splits,
         cpu,
-        host_slots: host.bytes,
-        device_slots: on_device.bytes,
-        weights,
-        params,
+        host_bytes: on_host.total(),
+        device_arenas: on_device.bytes,
+        weight_buffers: pending.buffers.clone(),
+        param_bytes: pending.params.len() as u64,
+        made: Resources::default(),
         staging_bytes: schedule.staging_bytes,
         scratch_bytes,
         details,
@@ -115,7 +142,50 @@ pub(crate) fn build(mut plan: Plan, device: &Device, settings: Settings) -> Resu
         inputs: plan.inputs,
         outputs: plan.outputs,
         values: plan.values,
-    })
+    };
+    Ok(Decided { program, steps: plan.steps, placed, layouts, pending })
+}
+
+/// Phases with the launches and CPU steps of their batches.
+fn phases(mut phases: Vec<Phase>, batches: &[Batch], counts: &HashMap<usize, usize>) -> Vec<Phase> {
+    let (mut first_launch, mut first_cpu) = (0, 0);
+    for (phase, batch) in phases.iter_mut().zip(batches) {
+        let launched: usize = batch.device.iter().map(|step| counts.get(step).copied().unwrap_or(0)).sum();
+        phase.launches = first_launch..first_launch + launched;
+        phase.cpu = first_cpu..first_cpu + batch.cpu.len();
+        first_launch += launched;
+        first_cpu += batch.cpu.len();
+    }
+    phases
+}
+
+/// Operations and bytes of one submission. The slowest GPUs that models run on do 50 GFLOP/s and move 10 GB/s: that is a
+/// tenth of a second, far from the two seconds after which systems take a device away.
+const SUBMITTED: Cost = Cost { flops: 5_000_000_000, bytes: 1_000_000_000 };
+
+/// The launches that begin a new submission, by counted work.
+fn splits(details: &[StepDetail], placed: &[Placed], batches: &[Batch]) -> Vec<usize> {
+    let (mut splits, mut next) = (Vec::new(), 0);
+    for batch in batches {
+        let mut load = 0.0;
+        for &index in &batch.device {
+            let (cost, Placed::Device(candidate, _)) = (details[index].cost, &placed[index]) else {
+                continue;
+            };
+            let share = |work: u64, most: u64| work as f64 / most as f64;
+            let whole = share(cost.flops, SUBMITTED.flops).max(share(cost.bytes, SUBMITTED.bytes));
+            for _ in &candidate.dispatches {
+                let own = whole / candidate.dispatches.len() as f64;
+                if load > 0.0 && load + own > 1.0 {
+                    splits.push(next);
+                    load = 0.0;
+                }
+                load += own;
+                next += 1;
+            }
+        }
+    }
+    splits
 }
 
 /// Makes the results of all steps outputs, after those of the plan.
@@ -128,13 +198,13 @@ fn tap(plan: &mut Plan, placed: &[Placed]) {
 }
 
 /// The first step that would fall back, as an error.
-fn deny_fallback(plan: &Plan, placed: &[Placed], device: &Device) -> Result<()> {
+fn deny_fallback(plan: &Plan, placed: &[Placed], device: &str) -> Result<()> {
     for (step, placed) in plan.steps.iter().zip(placed) {
         if let Placed::Cpu { reason } = placed {
             return Err(Error::Unsupported {
                 node: step.name().to_owned(),
                 op: step.op.name(),
-                device: device.info().id.clone(),
+                device: device.to_owned(),
                 why: reason.clone(),
             });
         }
@@ -191,6 +261,7 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
             kernel,
             inputs: step.inputs.clone(),
             outputs: step.outputs.clone(),
+            writes: Vec::new(),
             epilogue: step.epilogue.as_ref().map(|e| (e.expr.clone(), e.operands.clone())),
         })
     };
@@ -212,21 +283,25 @@ fn ordered_placement(
     placed: &[Placed],
     batches: &[Batch],
     dispatches: usize,
-    device: &Device,
+    gpu: bool,
 ) -> Placement {
     let ordered = batches.iter().flat_map(|batch| batch.device.iter().chain(&batch.cpu)).copied();
     let views = (0..placed.len()).filter(|&index| matches!(placed[index], Placed::View));
     let steps = ordered.chain(views).map(|index| placed_step(plan, placed, index)).collect();
-    Placement { steps, dispatches, gpu: device.gpu().is_some() }
+    Placement { steps, dispatches, gpu }
 }
 
 fn placed_step(plan: &Plan, placed: &[Placed], index: usize) -> PlacedStep {
     PlacedStep {
         op: plan.steps[index].op.name(),
         nodes: plan.steps[index].nodes.clone(),
+        refused: match &placed[index] {
+            Placed::Device(_, reasons) => reasons.clone(),
+            _ => Vec::new(),
+        },
         place: match &placed[index] {
             Placed::View => Place::View,
-            Placed::Device(candidate) => Place::Device {
+            Placed::Device(candidate, _) => Place::Device {
                 kernels: candidate.dispatches.iter().map(|d| d.kernel.variant.name).collect(),
             },
             Placed::Cpu { reason } => Place::Cpu { reason: reason.clone() },

@@ -1,22 +1,26 @@
 //! A program: a plan bound to a device, ready to run again and again.
 //!
-//! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`build`] orders the steps into phases, gives every value memory and makes
-//! buffers and pipelines, [`run`] replays.
+//! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`build`] orders the
+//! steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
 
+mod arena;
 mod build;
+mod host;
 mod layout;
+mod links;
 mod place;
 mod resources;
 mod run;
 mod schedule;
-mod slots;
 mod timed;
+mod verify;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
 pub(crate) use layout::lay_out;
+pub(crate) use links::Given;
 pub(crate) use run::{Context, WAIT_LIMIT};
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;
@@ -25,9 +29,13 @@ use sardonyx_ops::plan::PlanValue;
 use sardonyx_ops::{CpuKernel, Operator};
 use sardonyx_shaders::storage::Storage;
 
-use crate::device::Pipeline;
+use self::resources::Resources;
+use crate::device::BoundKernel;
 use crate::memory::MemoryPlan;
 use crate::placement::Placement;
+
+/// Bytes of a cache line, the unit of memory on the host.
+const LINE: u64 = 64;
 
 /// A plan bound to a device.
 pub(crate) struct Program {
@@ -44,12 +52,17 @@ pub(crate) struct Program {
     /// Where each root lies on the device.
     device: Vec<Option<DevicePlace>>,
     phases: Vec<Phase>,
-    dispatches: Vec<ReadyDispatch>,
+    launches: Vec<Launch>,
+    /// Launches that begin a new submission, so that none keeps the device busy for long.
+    splits: Vec<usize>,
     cpu: Vec<CpuStep>,
-    host_slots: Vec<u64>,
-    device_slots: Vec<u64>,
-    weights: Vec<wgpu::Buffer>,
-    params: Option<wgpu::Buffer>,
+    /// Bytes of the arena on the host, and of those on the device.
+    host_bytes: u64,
+    device_arenas: Vec<u64>,
+    /// Bytes of the buffers that weights lie in, and of the parameters.
+    weight_buffers: Vec<u64>,
+    param_bytes: u64,
+    made: Resources,
     staging_bytes: u64,
     scratch_bytes: usize,
     /// How many of the outputs are the plan's own; those after them are taps.
@@ -64,7 +77,7 @@ pub(crate) struct Program {
 #[derive(Default)]
 struct Phase {
     uploads: Vec<ValueId>,
-    dispatches: Range<usize>,
+    launches: Range<usize>,
     /// Values and their offsets in the staging buffer.
     downloads: Vec<(ValueId, u64)>,
     cpu: Range<usize>,
@@ -76,8 +89,8 @@ enum HostPlace {
     Input(usize),
     /// The value's constant.
     Constant,
-    /// A slot of the context.
-    Slot(usize),
+    /// The context's arena, from this line on.
+    Arena { line: usize },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,19 +102,23 @@ struct DevicePlace {
 /// A range of a buffer on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum BufferPlace {
-    /// A slot of the context, from its start.
-    Slot { slot: usize, bytes: u64 },
+    /// A part of an arena of the context.
+    Arena { arena: usize, offset: u64, bytes: u64 },
     /// A part of a weights buffer.
     Weights { buffer: usize, offset: u64, bytes: u64 },
 }
 
-struct ReadyDispatch {
-    /// The plan's step.
+/// One launch of a kernel, bound to memory.
+struct Launch {
+    /// The step, and which of its dispatches.
     step: usize,
-    /// Which of the step's launches.
-    launch: usize,
-    pipeline: Arc<Pipeline>,
+    number: usize,
+    kernel: BoundKernel,
+    /// What is read, then what is written.
     bindings: Vec<BufferPlace>,
+    reads: usize,
+    /// The value of each, where it is one: a host may bind it elsewhere.
+    values: Vec<Option<ValueId>>,
     /// Offset and size in the parameter buffer: the kernel's own, and its operands'.
     params: Vec<(u64, u64)>,
     grid: [u32; 3],
@@ -116,6 +133,8 @@ struct CpuStep {
     kernel: Option<Box<dyn CpuKernel>>,
     inputs: Vec<Option<ValueId>>,
     outputs: Vec<Option<ValueId>>,
+    /// What it writes: the place among its outputs, and the lines of the arena, from low to high.
+    writes: Vec<(usize, Range<usize>)>,
     epilogue: Option<(Expr, Vec<ValueId>)>,
 }
 

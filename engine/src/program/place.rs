@@ -35,8 +35,11 @@ impl Layouts {
 /// A step with its place.
 pub(super) enum Placed {
     View,
-    Device(Candidate),
-    Cpu { reason: String },
+    /// By this candidate; kernels that would have come first were refused for these reasons.
+    Device(Candidate, Vec<String>),
+    Cpu {
+        reason: String,
+    },
 }
 
 /// The problem of a step. `storage` says how each type lies on the device.
@@ -127,25 +130,31 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     let storage = |dtype| layouts.storage(dtype);
     let operands = epilogue_operands(&plan.values, step, &storage);
     let problem = problem(&plan.values, step, &operands, &storage);
-    for operand in problem.inputs.iter().flatten().chain(&problem.outputs) {
+    let most = caps.binding_bytes.min(caps.buffer_bytes);
+    let beyond =
+        |bytes: u64| format!("a tensor of {bytes} bytes is beyond the device's binding limit of {most}");
+    for operand in problem.inputs.iter().flatten().chain(&problem.outputs).chain(&operands) {
         let bytes = operand.storage.map_or(0, |storage| buffer_bytes(storage, operand.len()));
-        let most = caps.binding_bytes.min(caps.buffer_bytes);
         if bytes > most {
-            return Err(format!("a tensor of {bytes} bytes is beyond the device's binding limit of {most}"));
+            return Err(beyond(bytes));
         }
     }
     if problem.outputs.iter().all(Operand::is_empty) {
-        return Ok(Placed::Device(Candidate::default()));
+        return Ok(Placed::Device(Candidate::default(), Vec::new()));
     }
     let lowering = step.op.lower(&problem, caps);
     let mut reasons: Vec<String> =
         lowering.refused.iter().map(|refusal| format!("{}: {}", refusal.kernel, refusal.reason)).collect();
     for candidate in lowering.candidates {
-        let most = caps.storage_buffers as usize;
-        match candidate.dispatches.iter().find(|d| d.reads.len() + d.writes.len() > most) {
-            None => return Ok(Placed::Device(candidate)),
+        let bindings = caps.storage_buffers as usize;
+        let scratch = candidate.scratch.iter().map(|scratch| buffer_bytes(scratch.storage, scratch.len));
+        let packed = candidate.packed.iter().map(|(tensor, storage)| buffer_bytes(*storage, tensor.len()));
+        let largest = scratch.chain(packed).max().unwrap_or(0);
+        match candidate.dispatches.iter().find(|d| d.reads.len() + d.writes.len() > bindings) {
+            None if largest > most => reasons.push(beyond(largest)),
+            None => return Ok(Placed::Device(candidate, reasons)),
             Some(dispatch) => reasons.push(format!(
-                "{}: it binds {} tensors, the device {most}",
+                "{}: it binds {} tensors, the device {bindings}",
                 dispatch.kernel.variant.name,
                 dispatch.reads.len() + dispatch.writes.len()
             )),

@@ -1,16 +1,15 @@
 //! Replaying a program.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
 use std::time::Duration;
 
-use sardonyx_ops::finish::Finish;
-use sardonyx_ops::ir::graph::ValueId;
-use sardonyx_ops::ir::view::{View, ViewMut};
-use sardonyx_ops::{CpuRun, OpError, Tensor};
+use sardonyx_ops::Tensor;
 
-use super::{BufferPlace, CpuStep, HostPlace, Phase, Program};
-use crate::device::{Device, Gpu};
+use super::host::HostMemory;
+use super::links::{Links, Origin};
+use super::{BufferPlace, HostPlace, Phase, Program};
+use crate::device::{Device, Gpu, Staging};
+use crate::device_tensor::DeviceTensor;
 use crate::error::{Error, Result};
 use crate::profile::{HostStage, Recorder};
 use crate::transfer::{from_device, to_device};
@@ -18,38 +17,21 @@ use crate::transfer::{from_device, to_device};
 /// The longest wait for the device before it counts as hung.
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(300);
 
-/// A cache line, so that host memory is aligned for every kernel.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Line([u8; 64]);
-
 /// The memory of one run at a time.
 pub(crate) struct Context {
-    host: Vec<Vec<Line>>,
-    scratch: Vec<Line>,
+    pub(super) host: HostMemory,
     device: Vec<wgpu::Buffer>,
-    groups: Vec<wgpu::BindGroup>,
-    staging: Option<wgpu::Buffer>,
-}
-
-fn lines(bytes: u64) -> Result<Vec<Line>> {
-    let count = usize::try_from(bytes.div_ceil(64)).unwrap_or(usize::MAX);
-    let mut all = Vec::new();
-    all.try_reserve_exact(count).map_err(|_| Error::Memory {
-        what: "activations on the host".to_owned(),
-        asked: bytes,
-        allowed: 0,
-    })?;
-    all.resize(count, Line([0; 64]));
-    Ok(all)
+    /// One for each dispatch.
+    pub(super) groups: Vec<wgpu::BindGroup>,
+    staging: Option<Staging>,
+    /// What a host has bound.
+    pub(super) links: Links,
 }
 
 impl Context {
     /// Overwrites all memory with `0xFF`.
     pub(crate) fn poison(&mut self, device: &Device) -> Result<()> {
-        for lines in self.host.iter_mut().chain([&mut self.scratch]) {
-            lines.fill(Line([0xFF; 64]));
-        }
+        self.host.poison();
         let Some(gpu) = device.gpu() else { return Ok(()) };
         for buffer in &self.device {
             let size = usize::try_from(buffer.size()).unwrap_or(0);
@@ -68,62 +50,80 @@ impl Program {
 
     /// Makes the memory for one run at a time.
     pub(crate) fn context(&self, device: &Device) -> Result<Context> {
-        let host: Result<Vec<_>> = self.host_slots.iter().map(|&bytes| lines(bytes)).collect();
         let mut context = Context {
-            host: host?,
-            scratch: lines(self.scratch_bytes as u64)?,
+            host: HostMemory::new(self.host_bytes, self.scratch_bytes as u64)?,
             device: Vec::new(),
             groups: Vec::new(),
             staging: None,
+            links: Links::default(),
         };
         let Some(gpu) = device.gpu() else { return Ok(context) };
-        for &size in &self.device_slots {
+        for &size in &self.device_arenas {
             let usage =
                 wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
             context.device.push(buffer(gpu, "activations", size, usage)?);
         }
         if self.staging_bytes > 0 {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            context.staging = Some(buffer(gpu, "read-back", self.staging_bytes, usage)?);
+            context.staging = Some(Staging::new(buffer(gpu, "read-back", self.staging_bytes, usage)?));
         }
-        for dispatch in &self.dispatches {
-            let storage = dispatch.bindings.iter().map(|place| self.binding(&context, *place));
-            let uniform = dispatch.params.iter().filter_map(|&(offset, size)| {
-                Some(wgpu::BufferBinding {
-                    buffer: self.params.as_ref()?,
-                    offset,
-                    size: wgpu::BufferSize::new(size),
-                })
-            });
-            let entries: Vec<wgpu::BindGroupEntry<'_>> = storage
-                .chain(uniform)
-                .enumerate()
-                .map(|(index, binding)| wgpu::BindGroupEntry {
-                    binding: index as u32,
-                    resource: wgpu::BindingResource::Buffer(binding),
-                })
-                .collect();
-            let group = gpu.scoped(|| {
-                gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &dispatch.pipeline.layout,
-                    entries: &entries,
-                })
-            })?;
+        for index in 0..self.launches.len() {
+            let group = self.group(&context, gpu, index)?;
             context.groups.push(group);
         }
         Ok(context)
     }
 
-    fn binding<'c>(&'c self, context: &'c Context, place: BufferPlace) -> wgpu::BufferBinding<'c> {
-        match place {
-            BufferPlace::Slot { slot, bytes } => wgpu::BufferBinding {
-                buffer: &context.device[slot],
-                offset: 0,
+    /// Binds a launch to the memory of a context and to what a host has bound there.
+    pub(super) fn group(&self, context: &Context, gpu: &Gpu, index: usize) -> Result<wgpu::BindGroup> {
+        let launch = &self.launches[index];
+        let storage = launch.bindings.iter().zip(&launch.values).map(|(place, value)| {
+            let bound = value.and_then(|id| context.links.bound(id));
+            self.binding(context, *place, bound)
+        });
+        let uniform = launch.params.iter().filter_map(|&(offset, size)| {
+            Some(wgpu::BufferBinding {
+                buffer: self.made.params.as_ref()?,
+                offset,
+                size: wgpu::BufferSize::new(size),
+            })
+        });
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = storage
+            .chain(uniform)
+            .enumerate()
+            .map(|(index, binding)| wgpu::BindGroupEntry {
+                binding: index as u32,
+                resource: wgpu::BindingResource::Buffer(binding),
+            })
+            .collect();
+        gpu.scoped(|| {
+            gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &self.made.pipelines[index].layout,
+                entries: &entries,
+            })
+        })
+    }
+
+    fn binding<'c>(
+        &'c self,
+        context: &'c Context,
+        place: BufferPlace,
+        bound: Option<&'c DeviceTensor>,
+    ) -> wgpu::BufferBinding<'c> {
+        match (place, bound) {
+            (BufferPlace::Arena { bytes, .. }, Some(tensor)) => wgpu::BufferBinding {
+                buffer: &tensor.buffer,
+                offset: tensor.offset,
                 size: wgpu::BufferSize::new(bytes),
             },
-            BufferPlace::Weights { buffer, offset, bytes } => wgpu::BufferBinding {
-                buffer: &self.weights[buffer],
+            (BufferPlace::Arena { arena, offset, bytes }, None) => wgpu::BufferBinding {
+                buffer: &context.device[arena],
+                offset,
+                size: wgpu::BufferSize::new(bytes),
+            },
+            (BufferPlace::Weights { buffer, offset, bytes }, _) => wgpu::BufferBinding {
+                buffer: &self.made.weights[buffer],
                 offset,
                 size: wgpu::BufferSize::new(bytes),
             },
@@ -139,6 +139,22 @@ impl Program {
         check: &(dyn Fn() -> Result<()> + Sync),
         recorder: &mut Recorder<'_>,
     ) -> Result<Vec<Tensor>> {
+        self.replay(context, device, inputs, check, recorder)?;
+        let start = std::time::Instant::now();
+        let outputs = (0..self.outputs.len()).map(|index| self.output(index, context, inputs)).collect();
+        recorder.stage(HostStage::ReadBack, start);
+        outputs
+    }
+
+    /// Runs once; the outputs stay in the context.
+    pub(crate) fn replay(
+        &self,
+        context: &mut Context,
+        device: &Device,
+        inputs: &[Tensor],
+        check: &(dyn Fn() -> Result<()> + Sync),
+        recorder: &mut Recorder<'_>,
+    ) -> Result<()> {
         for phase in &self.phases {
             check()?;
             if let Some(gpu) = device.gpu() {
@@ -148,7 +164,7 @@ impl Program {
             for step in &self.cpu[phase.cpu.clone()] {
                 check()?;
                 let begun = recorder.step_begins();
-                self.run_cpu(step, context, inputs).map_err(|source| Error::Step {
+                self.run_cpu(step, &mut context.host, inputs).map_err(|source| Error::Step {
                     node: step.node.to_string(),
                     op: step.op.name(),
                     source,
@@ -157,26 +173,75 @@ impl Program {
             }
             recorder.stage(HostStage::Steps, start);
         }
-        let start = std::time::Instant::now();
-        let outputs = self
-            .outputs
-            .iter()
-            .map(|&id| {
-                let value = &self.values[id.0];
-                let view = self.view(id, &context.host, inputs);
-                let tensor = match self.host[self.roots[id.0].0] {
-                    Some(HostPlace::Input(index)) => inputs[index].reshaped(&value.dims).ok(),
-                    Some(HostPlace::Constant) => self.values[self.roots[id.0].0]
-                        .constant
-                        .as_ref()
-                        .and_then(|c| c.reshaped(&value.dims).ok()),
-                    _ => view.map(|view| view.to_tensor()),
-                };
-                tensor.ok_or_else(|| Error::Internal(format!("output \"{}\" was not computed", value.name)))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        recorder.stage(HostStage::ReadBack, start);
-        Ok(outputs)
+        match device.gpu() {
+            Some(gpu) => self.hand_over(context, gpu, inputs),
+            None => Ok(()),
+        }
+    }
+
+    /// An output of the latest run that is in host memory.
+    pub(crate) fn output(&self, index: usize, context: &Context, inputs: &[Tensor]) -> Result<Tensor> {
+        let missing = || Error::Internal(format!("output {index} was not computed"));
+        let id = *self.outputs.get(index).ok_or_else(missing)?;
+        let (root, dims) = (self.roots[id.0], &self.values[id.0].dims);
+        let tensor = match self.host[root.0] {
+            Some(HostPlace::Input(index)) => inputs[index].reshaped(dims).ok(),
+            Some(HostPlace::Constant) => {
+                self.values[root.0].constant.as_ref().and_then(|constant| constant.reshaped(dims).ok())
+            }
+            _ => context.host.read(|host| Some(self.view(id, host, inputs)?.to_tensor())),
+        };
+        tensor.ok_or_else(missing)
+    }
+
+    /// Records the dispatches of a program whose steps all run on the device, with the copies that a host's bindings
+    /// take.
+    pub(crate) fn encode(
+        &self,
+        context: &Context,
+        gpu: &Gpu,
+        inputs: &[Tensor],
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<()> {
+        if let Some(step) = self.cpu.first() {
+            let what = format!("node \"{}\" runs on the CPU, where no encoder reaches", step.node);
+            return Err(Error::Bind { what });
+        }
+        for phase in &self.phases {
+            self.upload(phase, context, gpu, inputs)?;
+            self.copy_inputs(phase, context, encoder);
+            self.dispatch(phase.launches.clone(), context, encoder);
+        }
+        self.write_outputs(context, gpu, inputs)?;
+        self.copy_outputs(context, encoder);
+        gpu.check()
+    }
+
+    /// Brings outputs to where a host has bound them.
+    fn hand_over(&self, context: &Context, gpu: &Gpu, inputs: &[Tensor]) -> Result<()> {
+        self.write_outputs(context, gpu, inputs)?;
+        if context.links.copied_out.is_empty() {
+            return Ok(());
+        }
+        let mut encoder =
+            gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        self.copy_outputs(context, &mut encoder);
+        gpu.queue().submit([encoder.finish()]);
+        gpu.check()
+    }
+
+    fn copy_outputs(&self, context: &Context, encoder: &mut wgpu::CommandEncoder) {
+        for (origin, to) in &context.links.copied_out {
+            let (from, offset) = match origin {
+                Origin::Tensor(tensor) => (&tensor.buffer, tensor.offset),
+                Origin::Value(id) => match self.device[id.0].map(|place| place.buffer) {
+                    Some(BufferPlace::Arena { arena, offset, .. }) => (&context.device[arena], offset),
+                    _ => continue,
+                },
+            };
+            let bytes = to.bytes().unwrap_or(0);
+            encoder.copy_buffer_to_buffer(from, offset, &to.buffer, to.offset, Some(bytes));
+        }
     }
 
     fn run_device(
@@ -187,20 +252,11 @@ impl Program {
         inputs: &[Tensor],
         recorder: &mut Recorder<'_>,
     ) -> Result<()> {
-        if phase.uploads.is_empty() && phase.dispatches.is_empty() && phase.downloads.is_empty() {
+        if phase.uploads.is_empty() && phase.launches.is_empty() && phase.downloads.is_empty() {
             return Ok(());
         }
         let start = std::time::Instant::now();
-        for &id in &phase.uploads {
-            let place =
-                self.device[id.0].ok_or_else(|| Error::Internal("an upload without place".to_owned()))?;
-            let BufferPlace::Slot { slot, .. } = place.buffer else { continue };
-            if let Some(view) = self.view(id, &context.host, inputs)
-                && !view.is_empty()
-            {
-                gpu.queue().write_buffer(&context.device[slot], 0, &to_device(&view, place.storage));
-            }
-        }
+        self.upload(phase, context, gpu, inputs)?;
         recorder.stage(HostStage::Upload, start);
         if recorder.profiler().is_some() {
             self.submit_timed(phase, context, gpu, recorder)?;
@@ -209,17 +265,19 @@ impl Program {
         let start = std::time::Instant::now();
         let mut encoder =
             gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        if !phase.dispatches.is_empty() {
-            let mut pass = encoder
-                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-            for index in phase.dispatches.clone() {
-                self.launch(&mut pass, index, context);
-            }
+        self.copy_inputs(phase, context, &mut encoder);
+        let mut first = phase.launches.start;
+        for &split in self.splits.iter().filter(|split| phase.launches.contains(split)) {
+            self.dispatch(first..split, context, &mut encoder);
+            let next = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+            gpu.queue().submit([std::mem::replace(&mut encoder, next).finish()]);
+            first = split;
         }
+        self.dispatch(first..phase.launches.end, context, &mut encoder);
         self.copy_downloads(phase, context, &mut encoder);
         let submission = gpu.queue().submit([encoder.finish()]);
         recorder.stage(HostStage::Encode, start);
-        if phase.downloads.is_empty() {
+        if !context.links.reads_back(phase) {
             return gpu.check();
         }
         let start = std::time::Instant::now();
@@ -230,10 +288,9 @@ impl Program {
 
     /// Records a launch.
     pub(super) fn launch(&self, pass: &mut wgpu::ComputePass<'_>, index: usize, context: &Context) {
-        let dispatch = &self.dispatches[index];
-        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_pipeline(&self.made.pipelines[index].pipeline);
         pass.set_bind_group(0, &context.groups[index], &[]);
-        let [x, y, z] = dispatch.grid;
+        let [x, y, z] = self.launches[index].grid;
         pass.dispatch_workgroups(x, y, z);
     }
 
@@ -246,9 +303,11 @@ impl Program {
     ) {
         for &(id, offset) in &phase.downloads {
             if let (Some(place), Some(staging)) = (self.device[id.0], &context.staging)
-                && let BufferPlace::Slot { slot, bytes } = place.buffer
+                && let BufferPlace::Arena { arena, offset: from, bytes } = place.buffer
+                && context.links.downloads(id)
             {
-                encoder.copy_buffer_to_buffer(&context.device[slot], 0, staging, offset, Some(bytes));
+                let (from_buffer, to) = (&context.device[arena], &staging.buffer);
+                encoder.copy_buffer_to_buffer(from_buffer, from, to, offset, Some(bytes));
             }
         }
     }
@@ -261,7 +320,7 @@ impl Program {
         gpu: &Gpu,
         recorder: &mut Recorder<'_>,
     ) -> Result<()> {
-        if phase.downloads.is_empty() {
+        if !context.links.reads_back(phase) {
             return Ok(());
         }
         let start = std::time::Instant::now();
@@ -270,145 +329,72 @@ impl Program {
         Ok(())
     }
 
-    fn read_back(&self, phase: &Phase, context: &mut Context, gpu: &Gpu) -> Result<()> {
-        let Some(staging) = &context.staging else { return Ok(()) };
-        let failed: Arc<Mutex<Option<String>>> = Arc::default();
-        let mapped = Arc::new(AtomicBool::new(false));
-        let (report, done) = (Arc::clone(&failed), Arc::clone(&mapped));
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            if let Err(error) = result {
-                *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-            }
-            done.store(true, Ordering::Release);
-        });
-        gpu.wait(None, WAIT_LIMIT)?;
-        let error = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if error.is_some() || !mapped.load(Ordering::Acquire) {
-            gpu.check()?;
-            return Err(gpu.fault(error.unwrap_or_else(|| "the read-back buffer was not mapped".to_owned())));
-        }
-        for &(id, offset) in &phase.downloads {
-            let (Some(place), Some(HostPlace::Slot(slot))) = (self.device[id.0], self.host[id.0]) else {
+    /// Writes to the device what a phase takes from the host.
+    fn upload(&self, phase: &Phase, context: &Context, gpu: &Gpu, inputs: &[Tensor]) -> Result<()> {
+        for &id in &phase.uploads {
+            let place =
+                self.device[id.0].ok_or_else(|| Error::Internal("an upload without place".to_owned()))?;
+            let BufferPlace::Arena { arena, offset, .. } = place.buffer else { continue };
+            if context.links.on_device(id) {
                 continue;
-            };
-            let BufferPlace::Slot { bytes, .. } = place.buffer else { continue };
-            let range = staging
-                .get_mapped_range(offset..offset + bytes)
-                .map_err(|error| gpu.fault(error.to_string()))?;
-            let value = &self.values[id.0];
-            let wanted = value.dtype.bytes_for(value.dims.iter().product()).unwrap_or(0);
-            let host: &mut [u8] = bytemuck::cast_slice_mut(&mut context.host[slot]);
-            from_device(&range, place.storage, value.dtype, &mut host[..wanted]);
+            }
+            context.host.read(|host| {
+                if let Some(view) = self.view(id, host, inputs)
+                    && !view.is_empty()
+                {
+                    let data = to_device(&view, place.storage);
+                    gpu.queue().write_buffer(&context.device[arena], offset, &data);
+                }
+            });
         }
-        staging.unmap();
         Ok(())
     }
 
-    /// A value on the host.
-    fn view<'c>(&'c self, id: ValueId, host: &'c [Vec<Line>], inputs: &'c [Tensor]) -> Option<View<'c>> {
-        let value = &self.values[id.0];
-        let root = self.roots[id.0];
-        let (bytes, strings) = match self.host[root.0]? {
-            HostPlace::Input(index) => (inputs[index].bytes(), inputs[index].strings()),
-            HostPlace::Constant => {
-                let constant = self.values[root.0].constant.as_ref()?;
-                (constant.bytes(), constant.strings())
-            }
-            HostPlace::Slot(slot) => {
-                let wanted = value.dtype.bytes_for(value.dims.iter().product())?;
-                let bytes: &[u8] = bytemuck::cast_slice(&host[slot]);
-                (&bytes[..wanted], None)
-            }
-        };
-        Some(View { dtype: value.dtype, dims: &value.dims, bytes, strings })
-    }
-
-    fn run_cpu(&self, step: &CpuStep, context: &mut Context, inputs: &[Tensor]) -> Result<(), OpError> {
-        const MISSING: OpError = OpError::Internal("a value is not on the host");
-        // Outputs leave the context while inputs are read from it: lifetimes keep their slots apart.
-        let mut taken: Vec<(usize, Vec<Line>)> = Vec::with_capacity(step.outputs.len());
-        for output in step.outputs.iter().flatten() {
-            let Some(HostPlace::Slot(slot)) = self.host[self.roots[output.0].0] else { return Err(MISSING) };
-            taken.push((slot, std::mem::take(&mut context.host[slot])));
-        }
-        let result = self.call(step, &context.host, &mut context.scratch, inputs, &mut taken);
-        for (slot, lines) in taken {
-            context.host[slot] = lines;
-        }
-        result
-    }
-
-    fn call(
-        &self,
-        step: &CpuStep,
-        host: &[Vec<Line>],
-        scratch: &mut [Line],
-        inputs: &[Tensor],
-        taken: &mut [(usize, Vec<Line>)],
-    ) -> Result<(), OpError> {
-        const MISSING: OpError = OpError::Internal("a value is not on the host");
-        let read = |id: &ValueId| self.view(*id, host, inputs).ok_or(MISSING);
-        let views: Vec<Option<View<'_>>> =
-            step.inputs.iter().map(|id| id.as_ref().map(read).transpose()).collect::<Result<_, _>>()?;
-        let finish = match &step.epilogue {
-            None => None,
-            Some((expr, operands)) => {
-                let output = step.outputs.iter().flatten().next().ok_or(MISSING)?;
-                let value = &self.values[output.0];
-                let operands = operands.iter().map(read).collect::<Result<_, _>>()?;
-                Some(Finish::new(expr, value.dtype, operands, &value.dims)?)
-            }
-        };
-        let Some(kernel) = &step.kernel else {
-            let results = step.op.reference(&views, step.outputs.len())?;
-            for ((output, result), (_, lines)) in
-                step.outputs.iter().zip(&results).filter(|(id, _)| id.is_some()).zip(taken.iter_mut())
+    /// Records the copies that a phase begins with.
+    fn copy_inputs(&self, phase: &Phase, context: &Context, encoder: &mut wgpu::CommandEncoder) {
+        for &id in &phase.uploads {
+            if let (Some(place), Some(tensor)) = (self.device[id.0], context.links.copied_in(id))
+                && let BufferPlace::Arena { arena, offset, .. } = place.buffer
             {
-                let value = &self.values[output.ok_or(MISSING)?.0];
-                if result.dims() != value.dims || result.dtype() != value.dtype {
-                    return Err(OpError::Internal("a result differs from what was inferred"));
-                }
-                let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-                bytes[..result.bytes().len()].copy_from_slice(result.bytes());
+                let (to, bytes) = (&context.device[arena], tensor.bytes().unwrap_or(0));
+                encoder.copy_buffer_to_buffer(&tensor.buffer, tensor.offset, to, offset, Some(bytes));
             }
-            return self.finish(step, finish.as_ref(), taken);
-        };
-        let mut outputs: Vec<ViewMut<'_>> = Vec::with_capacity(taken.len());
-        for (id, (_, lines)) in step.outputs.iter().flatten().zip(taken.iter_mut()) {
-            let value = &self.values[id.0];
-            let wanted = value.dtype.bytes_for(value.dims.iter().product()).ok_or(MISSING)?;
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-            outputs.push(ViewMut { dtype: value.dtype, dims: &value.dims, bytes: &mut bytes[..wanted] });
         }
-        let scratch: &mut [u8] = bytemuck::cast_slice_mut(scratch);
-        let scratch = &mut scratch[..kernel.scratch()];
-        kernel.run(&mut CpuRun {
-            inputs: &views,
-            outputs: &mut outputs,
-            scratch,
-            finish: finish.as_ref(),
-        })?;
-        if kernel.finishes() {
-            return Ok(());
-        }
-        self.finish(step, finish.as_ref(), taken)
     }
 
-    fn finish(
-        &self,
-        step: &CpuStep,
-        finish: Option<&Finish<'_>>,
-        taken: &mut [(usize, Vec<Line>)],
-    ) -> Result<(), OpError> {
-        let (Some(finish), Some(id), Some((_, lines))) =
-            (finish, step.outputs.iter().flatten().next(), taken.first_mut())
-        else {
-            return Ok(());
-        };
-        let value = &self.values[id.0];
-        let wanted = value.dtype.bytes_for(value.dims.iter().product()).unwrap_or(0);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-        finish.apply_all(&mut ViewMut { dtype: value.dtype, dims: &value.dims, bytes: &mut bytes[..wanted] })
+    /// Records launches.
+    fn dispatch(&self, launches: Range<usize>, context: &Context, encoder: &mut wgpu::CommandEncoder) {
+        if launches.is_empty() {
+            return;
+        }
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        for index in launches {
+            self.launch(&mut pass, index, context);
+        }
+    }
+
+    fn read_back(&self, phase: &Phase, context: &mut Context, gpu: &Gpu) -> Result<()> {
+        let Some(staging) = &context.staging else { return Ok(()) };
+        gpu.map(staging, WAIT_LIMIT)?;
+        for &(id, offset) in &phase.downloads {
+            let (Some(place), Some(HostPlace::Arena { line })) = (self.device[id.0], self.host[id.0]) else {
+                continue;
+            };
+            let BufferPlace::Arena { bytes, .. } = place.buffer else { continue };
+            if !context.links.downloads(id) {
+                continue;
+            }
+            let range = staging
+                .buffer
+                .get_mapped_range(offset..offset + bytes)
+                .map_err(|error| gpu.fault(error.to_string()))?;
+            if let Some(bytes) = self.bytes(id).and_then(|wanted| context.host.write(line, wanted)) {
+                from_device(&range, place.storage, self.values[id.0].dtype, bytes);
+            }
+        }
+        staging.buffer.unmap();
+        Ok(())
     }
 }
 

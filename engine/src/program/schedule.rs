@@ -5,12 +5,12 @@ use std::hash::Hash;
 
 use sardonyx_ops::dispatch::Binding;
 use sardonyx_ops::ir::graph::ValueId;
-use sardonyx_ops::plan::Plan;
+use sardonyx_ops::plan::{Plan, PlanStep};
 use sardonyx_shaders::storage::Storage;
 
 use super::Phase;
+use super::arena::{Access, Lifetime};
 use super::place::{Layouts, Placed};
-use super::slots::Lifetime;
 use crate::transfer::buffer_bytes;
 
 /// What needs memory on the device.
@@ -35,6 +35,8 @@ pub(super) struct Schedule {
     pub(super) phases: Vec<Phase>,
     pub(super) host: Vec<Lifetime<ValueId>>,
     pub(super) device: Vec<Lifetime<DeviceKey>>,
+    /// What each dispatch reads and writes of it.
+    pub(super) accesses: Vec<Access<DeviceKey>>,
     pub(super) staging_bytes: u64,
 }
 
@@ -71,20 +73,39 @@ pub(super) fn roots(plan: &Plan, placed: &[Placed]) -> Vec<ValueId> {
     roots
 }
 
+/// The value that a binding of a step names.
+pub(super) fn bound_value(step: &PlanStep, binding: Binding) -> Option<ValueId> {
+    match binding {
+        Binding::Input(index) => step.inputs.get(index).copied().flatten(),
+        Binding::Operand(index) => step.epilogue.as_ref()?.operands.get(index).copied(),
+        Binding::Output(index) => step.outputs.iter().flatten().nth(index).copied(),
+        Binding::Packed(_) | Binding::Scratch(_) => None,
+    }
+}
+
+/// What each dispatch of a step reads and writes, constants left out.
+fn accesses(plan: &Plan, step: usize, placed: &Placed, roots: &[ValueId]) -> Vec<Access<DeviceKey>> {
+    let Placed::Device(candidate, _) = placed else { return Vec::new() };
+    let key = |binding: &Binding| match *binding {
+        Binding::Scratch(index) => Some(DeviceKey::Scratch(step, index)),
+        other => {
+            let root = roots[bound_value(&plan.steps[step], other)?.0];
+            plan.values[root.0].constant.is_none().then_some(DeviceKey::Value(root))
+        }
+    };
+    let keys = |bindings: &[Binding]| bindings.iter().filter_map(key).collect();
+    candidate.dispatches.iter().map(|dispatch| (keys(&dispatch.reads), keys(&dispatch.writes))).collect()
+}
+
 /// The values that a step on the device binds; constants it only uses repacked are not among them.
 pub(super) fn device_reads(plan: &Plan, step: usize, placed: &Placed) -> Vec<ValueId> {
-    let Placed::Device(candidate) = placed else { return Vec::new() };
+    let Placed::Device(candidate, _) = placed else { return Vec::new() };
     let step = &plan.steps[step];
     let mut reads = Vec::new();
     for binding in candidate.dispatches.iter().flat_map(|dispatch| &dispatch.reads) {
-        let value = match binding {
-            Binding::Input(index) => step.inputs.get(*index).copied().flatten(),
-            Binding::Operand(index) => {
-                step.epilogue.as_ref().and_then(|epilogue| epilogue.operands.get(*index).copied())
-            }
-            _ => None,
-        };
-        if let Some(value) = value
+        // Outputs that a later dispatch of the step reads are no values it takes from elsewhere.
+        if !matches!(binding, Binding::Output(_))
+            && let Some(value) = bound_value(step, *binding)
             && !reads.contains(&value)
         {
             reads.push(value);
@@ -110,7 +131,7 @@ fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId]) -> Vec<Batch> {
         for on_device in [true, false] {
             left.retain(|&index| {
                 let step = &plan.steps[index];
-                let fits = matches!(placed[index], Placed::Device(_)) == on_device;
+                let fits = matches!(placed[index], Placed::Device(..)) == on_device;
                 if !fits || step.reads().any(|id| pending.contains(&roots[id.0])) {
                     return true;
                 }
@@ -143,6 +164,7 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
     let mut host = Spans(HashMap::new());
     let mut device = Spans(HashMap::new());
     let mut phases: Vec<Phase> = Vec::new();
+    let mut launches = Vec::new();
     let (mut time, mut last_download) = (0, 0);
     for batch in &batches {
         let mut phase = Phase::default();
@@ -167,11 +189,12 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
                 device.touch(DeviceKey::Value(roots[output.0]), time);
                 on_device.insert(roots[output.0]);
             }
-            if let Placed::Device(candidate) = &placed[step] {
+            if let Placed::Device(candidate, _) = &placed[step] {
                 for scratch in 0..candidate.scratch.len() {
                     device.touch(DeviceKey::Scratch(step, scratch), time);
                 }
             }
+            launches.extend(accesses(plan, step, &placed[step], roots));
             time += 1;
         }
         last_download = time;
@@ -234,13 +257,14 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
         device: device.lifetimes(|key| match key {
             DeviceKey::Value(id) => value_bytes(id),
             DeviceKey::Scratch(step, index) => match &placed[step] {
-                Placed::Device(candidate) => {
+                Placed::Device(candidate, _) => {
                     let scratch = candidate.scratch[index];
                     buffer_bytes(scratch.storage, scratch.len)
                 }
                 _ => 0,
             },
         }),
+        accesses: launches,
         batches,
         phases,
         staging_bytes,

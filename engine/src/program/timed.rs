@@ -19,7 +19,7 @@ pub(super) fn details(plan: &Plan, placed: &[Placed], cpu: &[CpuStep], layouts: 
     let on_device = |dtype: DType| layouts.storage(dtype);
     let detail = |(index, (step, placed)): (usize, (&_, &Placed))| {
         let step: &sardonyx_ops::plan::PlanStep = step;
-        let device = matches!(placed, Placed::Device(_));
+        let device = matches!(placed, Placed::Device(..));
         let storage: &dyn Fn(DType) -> Option<Storage> = if device { &on_device } else { &on_host };
         let operands = place::epilogue_operands(&plan.values, step, storage);
         let problem = place::problem(&plan.values, step, &operands, storage);
@@ -29,7 +29,7 @@ pub(super) fn details(plan: &Plan, placed: &[Placed], cpu: &[CpuStep], layouts: 
             nodes: step.nodes.clone(),
             kernels: match placed {
                 Placed::View => Vec::new(),
-                Placed::Device(candidate) => {
+                Placed::Device(candidate, _) => {
                     candidate.dispatches.iter().map(|dispatch| dispatch.kernel.variant.name).collect()
                 }
                 Placed::Cpu { .. } => {
@@ -84,21 +84,21 @@ impl Program {
         let Some(profiler) = recorder.profiler() else { return Ok(()) };
         let part = profiler.part();
         let mark = |index: usize| {
-            let dispatch = &self.dispatches[index];
-            Mark { part, step: dispatch.step, kernel: dispatch.launch }
+            let launch = &self.launches[index];
+            Mark { part, step: launch.step, kernel: launch.number }
         };
         let encoder = || gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        let first = phase.dispatches.start;
+        let first = phase.launches.start;
         let mut last = encoder();
         if let Some(probes) = profiler.probes() {
-            let marks: Vec<Mark> = phase.dispatches.clone().map(mark).collect();
+            let marks: Vec<Mark> = phase.launches.clone().map(mark).collect();
             if !marks.is_empty() {
                 let launch =
                     |pass: &mut wgpu::ComputePass<'_>, index| self.launch(pass, first + index, context);
                 probes.encode(gpu, &mut last, &marks, launch)?;
             }
         } else {
-            for index in phase.dispatches.clone() {
+            for index in phase.launches.clone() {
                 let start = Instant::now();
                 let mut alone = encoder();
                 let mut pass = alone.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

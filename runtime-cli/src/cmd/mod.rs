@@ -8,6 +8,7 @@ pub mod completions;
 pub mod conformance;
 pub mod devices;
 pub mod doctor;
+pub mod explain;
 pub mod inspect;
 pub mod man;
 pub mod profile;

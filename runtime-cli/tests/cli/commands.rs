@@ -158,6 +158,24 @@ fn inspect_shows_models_that_cannot_run() {
 }
 
 #[test]
+fn explain_says_what_the_plan_did() {
+    let scratch = Scratch::new("explain");
+    scratch.write("relu.onnx", &model::relu());
+    let arguments = ["explain", "relu.onnx", "--why", "--dim", "batch=4", "--fallback", "deny"];
+    let ended = sardonyx(&scratch, &arguments);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    for words in ["relu.onnx  1 operators in 1 steps, 0 dispatches", "(on the CPU)", "alive at once"] {
+        assert!(ended.out.contains(words), "{words}: {}", ended.out);
+    }
+    let document = sardonyx(&scratch, &[&arguments[..], &["--json"]].concat()).json();
+    assert_eq!(document["schema"], "sardonyx.explain/1");
+    assert_eq!(document["plan"]["operators"], 1);
+    // Twelve floats, in whole cache lines.
+    assert_eq!(document["memory_bytes"]["host_live"], 48);
+    assert_eq!(document["memory_bytes"]["host_activations"], 64);
+}
+
+#[test]
 fn check_says_what_runs_where() {
     let scratch = Scratch::new("check");
     scratch.write("relu.onnx", &model::relu());

@@ -4,7 +4,7 @@
 
 mod content;
 mod dot;
-mod planned;
+pub mod planned;
 
 use std::path::PathBuf;
 

@@ -41,6 +41,11 @@ pub fn plan(
 }
 
 impl Planned {
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The steps: which nodes each does, and where and how it runs.
     ///
     /// # Errors
@@ -94,8 +99,10 @@ impl Planned {
         let rows = [
             ("device weights", memory.device_weights),
             ("device activations", memory.device_activations),
+            ("  alive at once", memory.device_live),
             ("device staging", memory.device_staging),
             ("host activations", memory.host_activations),
+            ("  alive at once", memory.host_live),
             ("host scratch", memory.host_scratch),
         ];
         console.line(format!("memory  {} for one run at a time", format::bytes(memory.total())))?;

@@ -1,0 +1,172 @@
+//! Faults planted into sound programs: each must be found.
+
+use std::sync::Arc;
+
+use sardonyx_ops::expr::Expr;
+use sardonyx_ops::expr::function::Function;
+use sardonyx_ops::plan::{Plan, PlanValue};
+use sardonyx_ops::pointwise::{Pointwise, functions};
+use sardonyx_ops::{DType, Tensor};
+
+use super::super::build::{Decided, Settings, decide};
+use super::*;
+use crate::session::{Fallback, Precision};
+
+/// `a = x + w`, `b = relu(a)`, `c = b * a`, `d = c + b`, with a constant `w`.
+fn plan() -> Plan {
+    let mut plan = Plan::default();
+    let mut value = |name: &str, constant: Option<Tensor>| {
+        let dims = vec![3, 17];
+        plan.values.push(PlanValue { name: name.into(), dtype: DType::F32, dims, constant });
+        ValueId(plan.values.len() - 1)
+    };
+    let w = Tensor::from_vec(&[3, 17], vec![1.0f32; 51]).unwrap();
+    let (x, w) = (value("x", None), value("w", Some(w)));
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| value(name, None));
+    let mut step = |name: &'static str, function: &'static Function, inputs: &[ValueId], output: ValueId| {
+        plan.steps.push(PlanStep {
+            op: Arc::new(Pointwise { name, expr: Expr::call(function, inputs.len(), Vec::new()) }),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: vec![Some(output)],
+            epilogue: None,
+            nodes: vec![name.into()],
+        });
+    };
+    step("Add", &functions::ADD, &[x, w], a);
+    step("Relu", &functions::RELU, &[a], b);
+    step("Mul", &functions::MUL, &[b, a], c);
+    step("Add", &functions::ADD, &[c, b], d);
+    plan.inputs = vec![x];
+    plan.outputs = vec![d];
+    plan
+}
+
+const SETTINGS: Settings =
+    Settings { fallback: Fallback::Deny, precision: Precision::Model, memory_budget: None, taps: false };
+
+fn decided(caps: Option<&Capabilities>) -> Decided {
+    decide(plan(), caps, "test", SETTINGS).unwrap()
+}
+
+fn refuse(decided: &Decided, caps: Option<&Capabilities>) -> Option<String> {
+    verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)
+        .err()
+        .map(|error| error.to_string())
+}
+
+/// Plants a fault into a program for a device with the least capabilities, and expects this in the refusal.
+#[track_caller]
+fn planted(expected: &str, plant: impl FnOnce(&mut Program, &mut Capabilities)) {
+    let mut caps = Capabilities::BASELINE;
+    let mut decided = decided(Some(&caps));
+    assert_eq!(refuse(&decided, Some(&caps)), None);
+    plant(&mut decided.program, &mut caps);
+    let refusal = refuse(&decided, Some(&caps)).expect("the fault is found");
+    assert!(refusal.contains(expected), "{refusal}");
+}
+
+/// The same on the CPU.
+#[track_caller]
+fn planted_on_cpu(expected: &str, plant: impl FnOnce(&mut Program)) {
+    let mut decided = decided(None);
+    assert_eq!(refuse(&decided, None), None);
+    plant(&mut decided.program);
+    let refusal = refuse(&decided, None).expect("the fault is found");
+    assert!(refusal.contains(expected), "{refusal}");
+}
+
+fn arena_of(place: &mut BufferPlace) -> (&mut usize, &mut u64, &mut u64) {
+    match place {
+        BufferPlace::Arena { arena, offset, bytes } => (arena, offset, bytes),
+        BufferPlace::Weights { .. } => panic!("a constant"),
+    }
+}
+
+#[test]
+fn bindings_lie_within_their_buffers_and_are_large_enough() {
+    planted("takes 208", |program, _| *arena_of(&mut program.launches[1].bindings[0]).2 = 192);
+    planted("beyond its buffer", |program, _| *arena_of(&mut program.launches[1].bindings[0]).1 += 1 << 20);
+    planted("beyond a buffer", |program, _| program.device_arenas[0] = 128);
+    planted("not aligned", |program, _| *arena_of(&mut program.launches[1].bindings[0]).1 += 4);
+    planted("wrong memory", |program, _| {
+        program.launches[1].bindings[0] = BufferPlace::Weights { buffer: 0, offset: 0, bytes: 256 };
+    });
+    planted("not there", |program, _| *arena_of(&mut program.launches[1].bindings[0]).0 = 9);
+    planted("of parameters", |program, _| program.param_bytes = 16);
+    planted("of parameters", |program, _| program.launches[0].params[0].0 += 16);
+    planted("parameters are missing", |program, _| program.launches[0].params.clear());
+}
+
+#[test]
+fn nothing_is_read_before_it_is_written() {
+    planted("nothing was written", |program, _| program.phases[0].uploads.clear());
+    planted("out of order", |program, _| {
+        program.phases[0].launches.start += 1;
+        program.launches[1].number = 1;
+    });
+    planted("does not launch everything", |program, _| {
+        let last = program.launches.len() - 1;
+        program.phases[0].launches.end = last;
+        program.outputs.clear();
+        program.phases[0].downloads.clear();
+    });
+    planted("nothing was written", |program, _| program.phases[0].downloads.clear());
+    planted("is read where", |program, _| program.launches.swap(0, 1));
+    planted_on_cpu("nothing was written", |program| program.cpu.swap(0, 1));
+    planted_on_cpu("left out", |program| {
+        program.phases[0].cpu.end -= 1;
+        program.outputs.clear();
+    });
+}
+
+#[test]
+fn values_alive_together_do_not_overlap() {
+    // `b` is put where `a` lies, which is read afterwards: where it is written, and all who read it.
+    planted("over another binding", |program, _| {
+        let a = program.launches[0].bindings[2];
+        program.launches[1].bindings[1] = a;
+    });
+    planted("is read where Value", |program, _| {
+        let a = program.launches[0].bindings[2];
+        let b = program.launches[1].bindings[1];
+        for launch in &mut program.launches[2..] {
+            launch.bindings.iter_mut().filter(|place| **place == b).for_each(|place| *place = a);
+        }
+    });
+    planted_on_cpu("written over what the step reads", |program| {
+        let a = program.host[2];
+        program.host[3] = a;
+        program.cpu[1].writes = program.cpu[0].writes.clone();
+    });
+    planted_on_cpu("written elsewhere", |program| {
+        program.cpu[1].writes = program.cpu[0].writes.clone();
+    });
+}
+
+#[test]
+fn no_buffer_is_bound_for_reading_only_and_for_writing() {
+    planted("for reading only and for writing", |program, _| {
+        // Everything in one arena, as if it had been planned so, but bound as if it had not.
+        let sizes = program.device_arenas.clone();
+        program.device_arenas = vec![sizes.iter().sum()];
+        let places = program.launches.iter_mut().flat_map(|launch| &mut launch.bindings);
+        let values = program.device.iter_mut().flatten().map(|place| &mut place.buffer);
+        for place in places.chain(values) {
+            if let BufferPlace::Arena { arena, offset, .. } = place {
+                *offset += sizes[..*arena].iter().sum::<u64>();
+                *arena = 0;
+            }
+        }
+        program.launches.iter_mut().for_each(|launch| launch.kernel.writable = 0);
+    });
+}
+
+#[test]
+fn limits_of_the_device_are_kept() {
+    planted("the device has 2", |_, caps| caps.storage_buffers = 2);
+    planted("beyond the device's limit", |_, caps| caps.grid_axis = 0);
+    planted("beyond the device's limit", |_, caps| caps.binding_bytes = 128);
+    planted("beyond the device's limit", |_, caps| caps.buffer_bytes = 128);
+    planted("another kernel", |program, _| program.launches[0].grid = [2, 1, 1]);
+    planted("staging", |program, _| program.staging_bytes = 16);
+}
