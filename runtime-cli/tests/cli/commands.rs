@@ -1,6 +1,7 @@
 //! What the commands print and write.
 
 use super::model::{self, Dim};
+use super::schema::fits;
 use super::{Scratch, sardonyx};
 
 #[test]
@@ -168,7 +169,7 @@ fn explain_says_what_the_plan_did() {
         assert!(ended.out.contains(words), "{words}: {}", ended.out);
     }
     let document = sardonyx(&scratch, &[&arguments[..], &["--json"]].concat()).json();
-    assert_eq!(document["schema"], "sardonyx.explain/1");
+    fits("explain", &document);
     assert_eq!(document["plan"]["operators"], 1);
     // Twelve floats, in whole cache lines.
     assert_eq!(document["memory_bytes"]["host_live"], 48);

@@ -61,6 +61,7 @@ fn every_schema_is_there() {
         "conformance",
         "devices",
         "doctor",
+        "explain",
         "inspect",
         "profile",
         "run",
