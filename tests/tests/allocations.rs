@@ -81,6 +81,6 @@ fn a_run_takes_little_from_the_heap() {
             println!("{}: {count} allocations a run of {steps} steps", device.info().id);
         }
     }
-    // A step on the CPU takes nothing: what is left is the same for long programs as for short ones.
-    assert!(growth[1] <= growth[0] + 1.0, "{growth:?}");
+    // The engine takes nothing for a step on the CPU; the kernel of a product takes at most one piece of working memory.
+    assert!(growth[1] - growth[0] <= 30.0, "{growth:?}");
 }
