@@ -202,7 +202,13 @@ impl Verifier<'_> {
     /// A value goes up, or comes down. Returns its bytes on the device.
     fn copy(&mut self, id: ValueId, up: bool) -> Result<u64, String> {
         let (root, value) = (self.root(id)?, &self.program.values[id.0]);
-        let place = self.program.device[root.0].ok_or("a copy of a value that is not on the device")?;
+        let Some(place) = self.program.device[root.0] else {
+            // What has no elements may be of a type that the device cannot hold: nothing is copied.
+            return match value.dims.contains(&0) {
+                true => Ok(0),
+                false => Err("a copy of a value that is not on the device".to_owned()),
+            };
+        };
         let BufferPlace::Arena { arena, offset, bytes } = place.buffer else {
             return Err("a copy of a constant".to_owned());
         };
