@@ -355,7 +355,7 @@ impl Session {
             let what = "sizes of inputs were left open when the session was built".to_owned();
             return Err(Error::Bind { what });
         }
-        unwound(|| self.stages.get(&self.graph, &self.facts, &self.maker()))
+        unwound(|| self.stages.get(&self.graph, &[], &self.facts, &self.maker()))
     }
 
     /// The threads of the CPU path.
