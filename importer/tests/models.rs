@@ -162,9 +162,15 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 
 /// Cases known to fail, with the reason. One that passes must leave the list.
 ///
-/// - `test_attention_4d_causal_fp16` and its expansion: one unit in the last place of an f16, 4.9e-4 where 4.7e-4 are
-///   allowed; the chain rounds to f16 after each of a dozen operators.
-const KNOWN_FAILURES: &[&str] = &["test_attention_4d_causal_fp16", "test_attention_4d_causal_fp16_expanded"];
+/// - `test_attention_4d_causal_fp16_expanded`: one unit in the last place of an f16, 4.9e-4 where 4.7e-4 are allowed; the
+///   chain rounds to f16 after each of a dozen operators.
+/// - JPEG files: the standard leaves the rounding of the inverse transform open, and decoders differ in single steps.
+const KNOWN_FAILURES: &[&str] = &[
+    "test_attention_4d_causal_fp16_expanded",
+    "test_image_decoder_decode_jpeg_bgr",
+    "test_image_decoder_decode_jpeg_grayscale",
+    "test_image_decoder_decode_jpeg_rgb",
+];
 
 /// Cases whose outputs are random: they must run and give the right types and shapes, with other elements.
 const RANDOM: &str = "test_bernoulli";
