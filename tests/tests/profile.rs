@@ -73,7 +73,10 @@ fn taps_show_the_plan_that_runs() {
         assert_eq!(plain.placement().steps, tapped.placement().steps, "{id}");
         assert_eq!(got.len(), want.len(), "{id}");
         for ((name, got), (_, want)) in got.iter().zip(want.iter()) {
-            assert_eq!(got.bytes(), want.bytes(), "{id}: {name}");
+            // On the CPU a value that is wanted keeps its channels apart, and sums go in another order than in blocks.
+            let most = if id == "cpu" { 1e-5 } else { 0.0 };
+            let off = difference(got, want);
+            assert!(off <= most, "{id}: {name} is off by {off}");
         }
         assert!(taps.len() > 10, "{id}: {}", taps.len());
         for value in taps.iter().flat_map(|tap| &tap.values) {
