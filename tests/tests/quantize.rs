@@ -98,10 +98,15 @@ fn conv(random: &mut Random) -> RandomConv {
     }
 }
 
+/// So many rounds, or as many as `SARDONYX_SOAK` says: drivers in software compile new kernels for each.
+fn rounds(usual: usize) -> usize {
+    std::env::var("SARDONYX_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 #[test]
 fn convolutions_of_random_sizes_and_types() {
     let mut random = Random(31);
-    for round in 0..48 {
+    for round in 0..rounds(16) {
         let RandomConv { x, w, attributes, channels } = conv(&mut random);
         let vector = random.below(2) == 1;
         let dims: &[usize] = if vector { &[channels] } else { &[] };
@@ -143,7 +148,7 @@ fn convolutions_of_random_sizes_and_types() {
 fn products_of_random_sizes_and_types() {
     let mut random = Random(32);
     let sizes = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127];
-    for round in 0..24 {
+    for round in 0..rounds(12) {
         let mut size = || sizes[random.below(sizes.len())];
         let (m, n, k) = (size(), size(), size());
         let (x, w, y) = (dtype(&mut random), dtype(&mut random), dtype(&mut random));
@@ -196,7 +201,7 @@ fn products_of_random_sizes_and_types() {
 #[test]
 fn packed_codes_of_random_sizes() {
     let mut random = Random(33);
-    for round in 0..10 {
+    for round in 0..rounds(4) {
         let (bits, block) = ([4, 8][random.below(2)], [16, 32, 64, 128][random.below(4)]);
         let rows = [1, 2, 3, 5, 17][random.below(5)];
         let depth = [16, 17, 64, 100, 128, 200][random.below(6)];
