@@ -40,7 +40,7 @@ fn elements(base: u32, k: u32, step: u32) -> vec4<f32> {
 }
 
 // Four columns' products with the elements of one row that belong to these words.
-fn products(words: vec4<u32>, even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
+fn dots(words: vec4<u32>, even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
   if (BITS == 8u) {
     return vec4<f32>(dot(vec4<f32>(unpack4xU8(words.x)), even), dot(vec4<f32>(unpack4xU8(words.y)), even),
       dot(vec4<f32>(unpack4xU8(words.z)), even), dot(vec4<f32>(unpack4xU8(words.w)), even));
@@ -62,11 +62,11 @@ struct Part {
 fn part(words: vec4<u32>, base: u32, k: u32) -> Part {
   if (BITS == 8u) {
     let a = elements(base, k, 1u);
-    return Part(products(words, a, a), dot(a, vec4<f32>(1.0)));
+    return Part(dots(words, a, a), dot(a, vec4<f32>(1.0)));
   }
   let even = elements(base, k, 2u);
   let odd = elements(base, k + 1u, 2u);
-  return Part(products(words, even, odd), dot(even + odd, vec4<f32>(1.0)));
+  return Part(dots(words, even, odd), dot(even + odd, vec4<f32>(1.0)));
 }
 
 // The sums of all slices of a column, for slice 0.
@@ -88,64 +88,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let column = (group.x * GROUPS + lane % GROUPS) * 4u;
   let slice = lane / GROUPS;
   let row = group.y * ROWS;
-  // Rows and columns past the edge repeat the last one.
-  let base = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.rows - 1u)) * params.depth;
+  // Columns past the edge repeat the last one.
   let columns = min(column + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u));
   let per_block = params.block / CODES;
-  var y0 = vec4<f32>(0.0);
-  var y1 = vec4<f32>(0.0);
-  var y2 = vec4<f32>(0.0);
-  var y3 = vec4<f32>(0.0);
+  // Loops over rows keep the kernel short: drivers that want them long unroll them.
+  var y: array<vec4<f32>, ROWS>;
   if (column < params.columns) {
     for (var block = slice; block < params.blocks; block += SPLIT) {
-      var p0 = vec4<f32>(0.0);
-      var p1 = vec4<f32>(0.0);
-      var p2 = vec4<f32>(0.0);
-      var p3 = vec4<f32>(0.0);
-      var sums = vec4<f32>(0.0);
+      var products: array<vec4<f32>, ROWS>;
+      var sums: array<f32, ROWS>;
       let at = (columns * params.blocks + block) * per_block;
       for (var w = 0u; w < per_block; w++) {
         let k = block * params.block + w * CODES;
         if (k >= params.depth) { break; }
         let words = vec4<u32>(b_at(at.x + w), b_at(at.y + w), b_at(at.z + w), b_at(at.w + w));
-        let first = part(words, base.x, k);
-        p0 += first.product;
-        sums.x += first.sum;
-        if (ROWS == 4u) {
-          let second = part(words, base.y, k);
-          let third = part(words, base.z, k);
-          let fourth = part(words, base.w, k);
-          p1 += second.product;
-          p2 += third.product;
-          p3 += fourth.product;
-          sums.y += second.sum;
-          sums.z += third.sum;
-          sums.w += fourth.sum;
+        for (var r = 0u; r < ROWS; r++) {
+          // Rows past the edge repeat the last one.
+          let one = part(words, min(row + r, params.rows - 1u) * params.depth, k);
+          products[r] += one.product;
+          sums[r] += one.sum;
         }
       }
       let f = (columns * params.blocks + block) * 2u;
       let scale = vec4<f32>(factors_at(f.x), factors_at(f.y), factors_at(f.z), factors_at(f.w));
       let shift = vec4<f32>(factors_at(f.x + 1u), factors_at(f.y + 1u), factors_at(f.z + 1u), factors_at(f.w + 1u));
-      y0 += p0 * scale + sums.x * shift;
-      y1 += p1 * scale + sums.y * shift;
-      y2 += p2 * scale + sums.z * shift;
-      y3 += p3 * scale + sums.w * shift;
+      for (var r = 0u; r < ROWS; r++) {
+        y[r] += products[r] * scale + sums[r] * shift;
+      }
     }
   }
-  y0 = together(y0, lane);
-  if (ROWS == 4u) {
-    y1 = together(y1, lane);
-    y2 = together(y2, lane);
-    y3 = together(y3, lane);
-  }
-  if (slice == 0u && column < params.columns) {
-    let n = min(4u, params.columns - column);
-    let out = row * params.columns + column;
-    emit4(y0, out, n);
-    if (ROWS == 4u) {
-      if (row + 1u < params.rows) { emit4(y1, out + params.columns, n); }
-      if (row + 2u < params.rows) { emit4(y2, out + 2u * params.columns, n); }
-      if (row + 3u < params.rows) { emit4(y3, out + 3u * params.columns, n); }
+  for (var r = 0u; r < ROWS; r++) {
+    let all = together(y[r], lane);
+    if (slice == 0u && column < params.columns && row + r < params.rows) {
+      emit4(all, (row + r) * params.columns + column, min(4u, params.columns - column));
     }
   }
 }
