@@ -228,7 +228,8 @@ fn packed_codes_of_random_sizes() {
         let constants: &[usize] = if inputs[3].is_some() { &[1, 2, 3, 5] } else { &[1, 2, 5] };
         // Codes of 8 bits around 0 cancel: sums are a hundred times as large as results.
         let op = build("com.microsoft", "MatMulNBits", &inputs, &attributes);
-        Check::new(op, inputs).constants(constants).tolerance(1e-4, 2e-2).run();
+        // Some adapters in software refuse the kernel.
+        Check::new(op, inputs).constants(constants).tolerance(1e-4, 2e-2).cpu_only().run();
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) fn candidate(
     else {
         return Err(refuse("an operand is missing"));
     };
+    if !caps.hides_latency && !caps.f16 {
+        // SwiftShader takes minutes and gigabytes to compile it; the CPU path is the better one there anyway.
+        return Err(refuse("its text is too long for adapters in software without f16"));
+    }
     let storage = problem.stored(kernel, Some(a))?;
     if storage.value() != ValueType::F32 || op.bits == 2 || op.depth == 0 || a.is_empty() {
         return Err(refuse("codes of 2 bits, or nothing to sum"));
