@@ -13,7 +13,7 @@ use crate::movement::sizes::{required, view};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
-/// Brings the channels of an f32 value of rank 4 into blocks of [`LANES`], or those of a value in blocks out of them.
+/// Brings the channels of an f32 value of rank 4 into blocks of `LANES`, or those of a value in blocks out of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reorder {
     dims: Vec<usize>,

@@ -11,7 +11,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceAt;
 
-/// Builds [`SequenceAt`].
+/// Builds `SequenceAt`.
 ///
 /// # Errors
 /// When there are not two inputs.

@@ -22,7 +22,7 @@ struct ConcatFromSequence {
     stacks: bool,
 }
 
-/// Builds [`ConcatFromSequence`].
+/// Builds `ConcatFromSequence`.
 ///
 /// # Errors
 /// When there is not one input, or no axis.

@@ -12,7 +12,7 @@ use crate::operator::{Expansion, Operator, all_tensors};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceConstruct;
 
-/// Builds [`SequenceConstruct`].
+/// Builds `SequenceConstruct`.
 ///
 /// # Errors
 /// When there is no input, or one is absent.

@@ -13,7 +13,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceEmpty;
 
-/// Builds [`SequenceEmpty`].
+/// Builds `SequenceEmpty`.
 ///
 /// # Errors
 /// When there are inputs, or the element type is unknown.

@@ -12,7 +12,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceErase;
 
-/// Builds [`SequenceErase`].
+/// Builds `SequenceErase`.
 ///
 /// # Errors
 /// When there are not one or two inputs.

@@ -12,7 +12,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceInsert;
 
-/// Builds [`SequenceInsert`].
+/// Builds `SequenceInsert`.
 ///
 /// # Errors
 /// When there are not two or three inputs.

@@ -12,7 +12,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SequenceLength;
 
-/// Builds [`SequenceLength`].
+/// Builds `SequenceLength`.
 ///
 /// # Errors
 /// When there is not one input.

@@ -19,7 +19,7 @@ struct SequenceMap {
     body: Arc<Graph>,
 }
 
-/// Builds [`SequenceMap`].
+/// Builds `SequenceMap`.
 ///
 /// # Errors
 /// When the body does not fit the node's inputs and outputs.

@@ -13,7 +13,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Optional;
 
-/// Builds [`Optional`].
+/// Builds `Optional`.
 ///
 /// # Errors
 /// When there is neither an input nor a type.

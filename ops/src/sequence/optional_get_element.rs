@@ -12,7 +12,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct OptionalGetElement;
 
-/// Builds [`OptionalGetElement`].
+/// Builds `OptionalGetElement`.
 ///
 /// # Errors
 /// When there is not one input.

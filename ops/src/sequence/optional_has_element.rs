@@ -13,7 +13,7 @@ use crate::operator::{Expansion, Operator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct OptionalHasElement;
 
-/// Builds [`OptionalHasElement`].
+/// Builds `OptionalHasElement`.
 ///
 /// # Errors
 /// When there is more than one input.

@@ -23,7 +23,7 @@ struct SplitToSequence {
     keepdims: bool,
 }
 
-/// Builds [`SplitToSequence`].
+/// Builds `SplitToSequence`.
 ///
 /// # Errors
 /// When there are not one or two inputs.
