@@ -76,7 +76,7 @@ impl PlanSession {
         fallback: Fallback,
         precision: Precision,
     ) -> Result<PlanSession> {
-        program::lay_out(&mut plan, device);
+        program::suit(&mut plan, device);
         let settings = Settings { fallback, precision, memory_budget: None, taps: false };
         Ok(PlanSession { bound: Bound::new(plan, device, settings)? })
     }

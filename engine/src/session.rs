@@ -35,7 +35,8 @@ pub enum Fallback {
     Allow,
 }
 
-/// In which precision floats are stored on a GPU. Arithmetic accumulates in f32 always.
+/// In which precision floats are stored on a GPU. Arithmetic accumulates in f32 always, and the CPU computes 16-bit floats
+/// in f32 from the inputs to the outputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Precision {
     /// As the model says.

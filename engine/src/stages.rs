@@ -15,7 +15,7 @@ use crate::memory::MemoryPlan;
 use crate::observer::{Event, Observed};
 use crate::placement::{Place, PlacedStep, Placement};
 use crate::profile::{HostStage, ProfiledStep, Recorder};
-use crate::program::{Settings, lay_out};
+use crate::program::{Settings, suit};
 use crate::session::Fallback;
 use crate::values::Value;
 
@@ -106,7 +106,7 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
         Work::Compiled(mut plan) => {
             // The results of steps are wanted as the model has them.
             if !maker.settings.taps {
-                lay_out(&mut plan, maker.device);
+                suit(&mut plan, maker.device);
             }
             let text = plan.to_string();
             decisions = std::mem::take(&mut plan.decisions);

@@ -162,11 +162,8 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 
 /// Cases known to fail, with the reason. One that passes must leave the list.
 ///
-/// - `test_attention_4d_causal_fp16_expanded`: one unit in the last place of an f16, 4.9e-4 where 4.7e-4 are allowed; the
-///   chain rounds to f16 after each of a dozen operators.
 /// - JPEG files: the standard leaves the rounding of the inverse transform open, and decoders differ in single steps.
 const KNOWN_FAILURES: &[&str] = &[
-    "test_attention_4d_causal_fp16_expanded",
     "test_image_decoder_decode_jpeg_bgr",
     "test_image_decoder_decode_jpeg_grayscale",
     "test_image_decoder_decode_jpeg_rgb",

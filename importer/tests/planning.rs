@@ -324,6 +324,29 @@ fn steps_without_effect_go_and_outputs_keep_their_names() {
 }
 
 #[test]
+fn choices_that_a_constant_decides_go() {
+    for (conditions, expected) in [
+        ([true, true], [3.0, 6.0, 9.0, 12.0]),
+        ([false, false], [8.0, 9.0, 10.0, 11.0]),
+        ([true, false], [3.0, 6.0, 10.0, 11.0]),
+    ] {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x", DType::F32, &[Dim::Known(2), Dim::Known(2)]);
+        let decided = sketch.constant(Tensor::from_bools(&[2, 1], &conditions).unwrap());
+        let seven = sketch.constant(floats(&[2, 2], &[7.0; 4]));
+        let sums = sketch.node("sums", add(), &[x, x]);
+        let select = Pointwise { name: "Where", expr: Expr::call(&functions::SELECT, 3, Vec::new()) };
+        let chosen = sketch.node("chosen", select, &[decided, sums, seven]);
+        let y = sketch.node("y", add(), &[chosen, x]);
+        let graph = sketch.output(&[y]);
+        let run = run(&graph, &[floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0])], &PlanOptions::default()).unwrap();
+        let alike = conditions[0] == conditions[1];
+        assert_eq!(rewrites(&run.plans[0], "identity"), usize::from(alike), "{}", run.plans[0]);
+        assert_eq!(run.outputs[0].to_vec::<f32>().unwrap(), expected);
+    }
+}
+
+#[test]
 fn data_dependent_sizes_make_stages() {
     let mut sketch = Sketch::default();
     let x = sketch.input("x", DType::F32, &[Dim::named("n")]);

@@ -58,6 +58,19 @@ pub enum Expansion {
     Values(Vec<Item<Part>>),
 }
 
+/// Weights of sums: every result is a sum over weighted elements, and the weights of one sum are a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summed {
+    /// The input that holds the weights.
+    pub input: usize,
+    /// Blocks of lines.
+    pub blocks: usize,
+    /// Weights of a line.
+    pub len: usize,
+    /// Lines of a block, and the distance between the weights of a line.
+    pub lines: usize,
+}
+
 /// One use of an operator with its attributes: immutable, shared, plain data.
 pub trait Operator: Any + Debug + Send + Sync {
     /// The operator's name, as in ONNX where ONNX has it.
@@ -150,6 +163,11 @@ pub trait Operator: Any + Debug + Send + Sync {
     /// For operators that only move elements of input 0: where those of an output come from, when the sizes and contents
     /// that this depends on are known.
     fn moves(&self, _problem: &Problem<'_>, _output: usize) -> Option<Strided> {
+        None
+    }
+
+    /// The input that weighs another one, and how its elements are summed over.
+    fn summed(&self, _problem: &Problem<'_>) -> Option<Summed> {
         None
     }
 

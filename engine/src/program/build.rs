@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sardonyx_ops::Role;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::operator::Cost;
-use sardonyx_ops::plan::{Plan, PlanStep};
-use sardonyx_ops::{DType, Role};
+use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
 use sardonyx_shaders::Capabilities;
 
 use super::place::{self, Layouts, Placed};
 use super::resources::{self, Pending, Resources};
+use super::rounding;
 use super::schedule::{self, Batch, DeviceKey};
 use super::{
     BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, timed,
@@ -65,6 +66,7 @@ pub(super) fn decide(
     settings: Settings,
 ) -> Result<Decided> {
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
+    let exact = rounding::round_weights(&mut plan, layouts);
     let placed = place::place(&mut plan, caps, layouts);
     if caps.is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
@@ -96,6 +98,10 @@ pub(super) fn decide(
     check_budget(&plan, settings, &memory)?;
     let details = timed::details(&plan, &placed, &cpu, layouts);
     let phases = phases(schedule.phases, &schedule.batches, &pending.dispatch_counts());
+    // The rounded weights live until they are on the device.
+    for (id, weights) in exact {
+        plan.values[id.0].constant = Some(weights);
+    }
     let host_place = |id: usize| {
         let id = ValueId(id);
         if let Some(index) = plan.inputs.iter().position(|input| roots[input.0] == id) {
@@ -109,7 +115,7 @@ pub(super) fn decide(
     let device_place = |id: usize| {
         let arena::Spot { arena, offset } = *on_device.place.get(&DeviceKey::Value(ValueId(id)))?;
         let value = &plan.values[id];
-        let storage = layouts.storage(value.dtype)?;
+        let storage = layouts.storage(value)?;
         let bytes = buffer_bytes(storage, value.dims.iter().product());
         Some(DevicePlace { buffer: BufferPlace::Arena { arena, offset, bytes }, storage })
     };
@@ -242,7 +248,7 @@ fn align_constants(plan: &mut Plan, batches: &[Batch], roots: &[ValueId]) {
 
 /// Kernels of the steps that run on the CPU, prepared for their sizes.
 fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
-    let storage = |_: DType| None;
+    let storage = |_: &PlanValue| None;
     let prepare = |&index: &usize| {
         let step = &plan.steps[index];
         let node: Arc<str> = step.name().into();

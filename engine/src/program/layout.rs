@@ -10,11 +10,10 @@ use sardonyx_ops::plan::{Plan, PlanEpilogue, PlanStep, PlanValue};
 use sardonyx_ops::{DType, Operator, Role, Tensor};
 
 use super::place::{epilogue_operands, problem};
-use crate::device::Device;
 
-/// Lets the steps of a plan for the CPU work in blocks where their operators know how. Steps on a GPU stay as they are.
-pub(crate) fn lay_out(plan: &mut Plan, device: &Device) {
-    let Some(block) = block().filter(|_| device.gpu().is_none()) else { return };
+/// Lets the steps of a plan for the CPU work in blocks where their operators know how.
+pub(super) fn lay_out(plan: &mut Plan) {
+    let Some(block) = block() else { return };
     let steps = std::mem::take(&mut plan.steps);
     let mut pass = Pass { plan, block, blocked: HashMap::new(), pending: HashMap::new() };
     for step in steps {
@@ -50,7 +49,7 @@ impl Pass<'_> {
         if self.value(output).dtype != DType::F32 || step.op.role() == Role::View {
             return None;
         }
-        let storage = |_: DType| None;
+        let storage = |_: &PlanValue| None;
         let operands = epilogue_operands(&self.plan.values, step, &storage);
         let problem = problem(&self.plan.values, step, &operands, &storage);
         let there: Vec<bool> =
@@ -188,7 +187,6 @@ mod tests {
     use sardonyx_ops::movement::trilu::Trilu;
 
     use super::*;
-    use crate::device::Select;
 
     fn value(name: &str, dims: &[usize], constant: bool) -> PlanValue {
         let zeros = || Tensor::from_vec(dims, vec![0.0f32; dims.iter().product()]).unwrap();
@@ -230,8 +228,7 @@ mod tests {
             outputs: vec![ValueId(4), ValueId(3)],
             ..Plan::default()
         };
-        let device = Device::open(Select::parse("cpu")).unwrap();
-        lay_out(&mut plan, &device);
+        lay_out(&mut plan);
         let names: Vec<_> = plan.steps.iter().map(|step| (step.op.name(), step.nodes.len())).collect();
         let wanted = [("Reorder", 0), ("Conv", 1), ("Conv", 1), ("Reorder", 0), ("Trilu", 1)];
         assert_eq!(names, wanted);

@@ -10,29 +10,38 @@ mod layout;
 mod links;
 mod place;
 mod resources;
+mod rounding;
 mod run;
 mod schedule;
 mod timed;
 mod verify;
+mod widen;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
-pub(crate) use layout::lay_out;
 pub(crate) use links::Given;
 pub(crate) use run::{Context, WAIT_LIMIT};
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::operator::Cost;
-use sardonyx_ops::plan::PlanValue;
+use sardonyx_ops::plan::{Plan, PlanValue};
 use sardonyx_ops::{CpuKernel, Operator};
 use sardonyx_shaders::storage::Storage;
 
 use self::resources::Resources;
-use crate::device::BoundKernel;
+use crate::device::{BoundKernel, Device};
 use crate::memory::MemoryPlan;
 use crate::placement::Placement;
+
+/// Gives a plan for the CPU the forms that its kernels are fastest on. Steps on a GPU stay as they are.
+pub(crate) fn suit(plan: &mut Plan, device: &Device) {
+    if device.gpu().is_none() {
+        widen::widen(plan);
+        layout::lay_out(plan);
+    }
+}
 
 /// Bytes of a cache line, the unit of memory on the host.
 const LINE: u64 = 64;

@@ -15,7 +15,7 @@ use sardonyx_shaders::storage::Storage;
 use crate::session::Precision;
 use crate::transfer::buffer_bytes;
 
-/// How tensors of each type lie on a device.
+/// How tensors lie on a device.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layouts {
     pub(super) f16: bool,
@@ -23,13 +23,19 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
-    pub(super) fn storage(&self, dtype: DType) -> Option<Storage> {
-        match (self.precision, dtype) {
+    pub(super) fn storage(&self, value: &PlanValue) -> Option<Storage> {
+        match (self.precision, value.dtype) {
+            // A bias or a factor per channel costs next to no memory, and its rounding shifts a whole channel.
+            (Precision::F16, DType::F32) if is_constant_vector(value) => Some(Storage::F32),
             (Precision::F16, DType::F32) if self.f16 => Some(Storage::F16),
             (Precision::F32, DType::F16 | DType::BF16) => Some(Storage::F32),
-            _ => storage_of(dtype, self.f16),
+            (_, dtype) => storage_of(dtype, self.f16),
         }
     }
+}
+
+fn is_constant_vector(value: &PlanValue) -> bool {
+    value.constant.is_some() && value.dims.iter().filter(|&&extent| extent != 1).count() <= 1
 }
 
 /// A step with its place.
@@ -42,12 +48,12 @@ pub(super) enum Placed {
     },
 }
 
-/// The problem of a step. `storage` says how each type lies on the device.
+/// The problem of a step. `storage` says how each value lies on the device.
 pub(super) fn problem<'a>(
     values: &'a [PlanValue],
     step: &'a PlanStep,
     operands: &'a [Operand<'a>],
-    storage: &dyn Fn(DType) -> Option<Storage>,
+    storage: &dyn Fn(&PlanValue) -> Option<Storage>,
 ) -> Problem<'a> {
     let of = |id: &ValueId| operand(values, *id, storage);
     Problem {
@@ -61,7 +67,7 @@ pub(super) fn problem<'a>(
 pub(super) fn epilogue_operands<'a>(
     values: &'a [PlanValue],
     step: &PlanStep,
-    storage: &dyn Fn(DType) -> Option<Storage>,
+    storage: &dyn Fn(&PlanValue) -> Option<Storage>,
 ) -> Vec<Operand<'a>> {
     let ids = step.epilogue.iter().flat_map(|epilogue| &epilogue.operands);
     ids.map(|&id| operand(values, id, storage)).collect()
@@ -70,15 +76,10 @@ pub(super) fn epilogue_operands<'a>(
 fn operand<'a>(
     values: &'a [PlanValue],
     id: ValueId,
-    storage: &dyn Fn(DType) -> Option<Storage>,
+    storage: &dyn Fn(&PlanValue) -> Option<Storage>,
 ) -> Operand<'a> {
     let value = &values[id.0];
-    Operand {
-        dtype: value.dtype,
-        dims: &value.dims,
-        value: value.constant.as_ref(),
-        storage: storage(value.dtype),
-    }
+    Operand { dtype: value.dtype, dims: &value.dims, value: value.constant.as_ref(), storage: storage(value) }
 }
 
 /// Places every step of a plan. Steps whose epilogue fits no kernel are split in two. `caps` is `None` on the CPU.
@@ -127,7 +128,7 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     if step.op.role() == Role::View {
         return Ok(Placed::View);
     }
-    let storage = |dtype| layouts.storage(dtype);
+    let storage = |value: &PlanValue| layouts.storage(value);
     let operands = epilogue_operands(&plan.values, step, &storage);
     let problem = problem(&plan.values, step, &operands, &storage);
     let most = caps.binding_bytes.min(caps.buffer_bytes);

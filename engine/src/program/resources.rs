@@ -89,7 +89,7 @@ pub(super) fn plan(
             let value = |id: ValueId, pending: &mut Pending| -> Option<BufferPlace> {
                 let root = roots[id.0];
                 let value = &plan.values[root.0];
-                let storage = layouts.storage(value.dtype)?;
+                let storage = layouts.storage(value)?;
                 if let Some(constant) = &value.constant {
                     return Some(pending.weight(WeightKey::Constant(root), constant, storage, alignment));
                 }

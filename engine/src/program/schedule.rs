@@ -235,7 +235,7 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
         }
         host.touch(root, time);
     }
-    let storage = |id: ValueId| layouts.storage(plan.values[id.0].dtype).unwrap_or(Storage::U32);
+    let storage = |id: ValueId| layouts.storage(&plan.values[id.0]).unwrap_or(Storage::U32);
     let value_bytes = |id: ValueId| {
         let value = &plan.values[id.0];
         buffer_bytes(storage(id), value.dims.iter().product())

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use sardonyx_ops::DType;
 use sardonyx_ops::ir::graph::ValueId;
-use sardonyx_ops::plan::Plan;
+use sardonyx_ops::plan::{Plan, PlanValue};
 use sardonyx_shaders::storage::Storage;
 
 use super::place::{self, Layouts, Placed};
@@ -15,12 +14,12 @@ use crate::profile::{HostStage, Mark, ProfiledStep, Recorder};
 
 /// What is known about each step of a placed plan.
 pub(super) fn details(plan: &Plan, placed: &[Placed], cpu: &[CpuStep], layouts: Layouts) -> Vec<StepDetail> {
-    let on_host = |_: DType| None;
-    let on_device = |dtype: DType| layouts.storage(dtype);
+    let on_host = |_: &PlanValue| None;
+    let on_device = |value: &PlanValue| layouts.storage(value);
     let detail = |(index, (step, placed)): (usize, (&_, &Placed))| {
         let step: &sardonyx_ops::plan::PlanStep = step;
         let device = matches!(placed, Placed::Device(..));
-        let storage: &dyn Fn(DType) -> Option<Storage> = if device { &on_device } else { &on_host };
+        let storage: &dyn Fn(&PlanValue) -> Option<Storage> = if device { &on_device } else { &on_host };
         let operands = place::epilogue_operands(&plan.values, step, storage);
         let problem = place::problem(&plan.values, step, &operands, storage);
         StepDetail {

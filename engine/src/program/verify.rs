@@ -212,7 +212,7 @@ impl Verifier<'_> {
         let BufferPlace::Arena { arena, offset, bytes } = place.buffer else {
             return Err("a copy of a constant".to_owned());
         };
-        if Some(place.storage) != self.layouts.storage(value.dtype) {
+        if Some(place.storage) != self.layouts.storage(value) {
             return Err(format!("value {} is copied as {:?}", id.0, place.storage));
         }
         let least = value.dims.iter().product::<usize>() as u64 * place.storage.bytes() as u64;
@@ -326,7 +326,7 @@ impl Verifier<'_> {
         let value = |id: Option<ValueId>| {
             let root = self.root(id.ok_or_else(missing)?)?;
             let value = &self.program.values[root.0];
-            let storage = self.layouts.storage(value.dtype).ok_or_else(missing)?;
+            let storage = self.layouts.storage(value).ok_or_else(missing)?;
             let owner = value.constant.is_none().then_some(Owner::Value(root.0));
             Ok::<_, String>((owner, storage, value.dims.iter().product::<usize>()))
         };

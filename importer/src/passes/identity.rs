@@ -1,4 +1,5 @@
-//! Removes steps that change nothing: views under equal dimensions, conversions to the same type.
+//! Removes steps that change nothing: views under equal dimensions, conversions to the same type, choices that a constant
+//! condition decides for every element.
 
 use std::collections::HashMap;
 
@@ -53,17 +54,23 @@ fn unchanged(plan: &Plan, step: &PlanStep) -> Option<(ValueId, ValueId)> {
     (same_type && dims(plan, source) == dims(plan, *result)).then_some((source, *result))
 }
 
-/// The operand that a pointwise step only converts to the result's type.
+/// The operand that a pointwise step only converts to the result's type, or chooses everywhere.
 fn copied(plan: &Plan, step: &PlanStep, result: ValueId) -> Option<ValueId> {
     let expr = step.op.expression()?;
-    match expr.nodes.get(*expr.results.first()?)? {
-        ExprNode::Cast { arg, to } if *to == plan.values.get(result.0)?.dtype => {
-            match expr.nodes.get(*arg)? {
-                ExprNode::Operand(index) => step.inputs.iter().flatten().nth(*index).copied(),
-                _ => None,
-            }
-        }
+    let operand = |node: usize| match expr.nodes.get(node)? {
         ExprNode::Operand(index) => step.inputs.iter().flatten().nth(*index).copied(),
         _ => None,
+    };
+    let last = *expr.results.first()?;
+    match expr.nodes.get(last)? {
+        ExprNode::Cast { arg, to } if *to == plan.values.get(result.0)?.dtype => operand(*arg),
+        ExprNode::Call { function, args, .. } if function.name == "select" => {
+            let &[condition, chosen, other] = args.as_slice() else { return None };
+            let constant = plan.values.get(operand(condition)?.0)?.constant.as_ref()?;
+            let &first = constant.bytes().first()?;
+            let decided = constant.bytes().iter().all(|&each| each == first);
+            operand(if first == 1 { chosen } else { other }).filter(|_| decided)
+        }
+        _ => operand(last),
     }
 }

@@ -16,7 +16,7 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::layout::Blocking;
-use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::operator::{Cost, CpuKernel, Operator, Role, Summed};
 use crate::problem::Problem;
 
 /// Input (N, C, D...), weights (M, C / groups, k...), and optionally a bias (M); output (N, M, D'...).
@@ -207,6 +207,12 @@ impl Operator for Conv {
 
     fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
         blocked::blocking(self, self.problem_sizes(problem)?, problem, block, blocked)
+    }
+
+    fn summed(&self, problem: &Problem<'_>) -> Option<Summed> {
+        let sizes = self.problem_sizes(problem)?;
+        let (blocks, len) = (sizes.groups * sizes.outputs, sizes.inputs * sizes.window());
+        Some(Summed { input: 1, blocks, len, lines: 1 })
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -17,7 +17,7 @@ use crate::ir::dim::Dim;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::operator::{Cost, CpuKernel, Operator, Role, Summed};
 use crate::problem::Problem;
 
 /// `alpha · a · b + beta · c`, `c` broadcasting to the product. With `beta` 0, `c` is not read.
@@ -157,6 +157,10 @@ impl Operator for Gemm {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn summed(&self, problem: &Problem<'_>) -> Option<Summed> {
+        product::summed(problem.input(1)?.dims, self.trans_b)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -16,7 +16,7 @@ use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::operator::{Cost, CpuKernel, Operator, Role, Summed};
 use crate::problem::Problem;
 
 /// `alpha · a · b`: matrices are the last two dimensions, those before broadcast; a vector on the left is a row, one on
@@ -113,6 +113,10 @@ impl Operator for MatMul {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn summed(&self, problem: &Problem<'_>) -> Option<Summed> {
+        product::summed(problem.input(1)?.dims, self.trans_b)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

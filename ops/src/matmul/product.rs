@@ -4,6 +4,7 @@ use crate::broadcast;
 use crate::error::OpError;
 use crate::ir::dim::Dim;
 use crate::ir::tensor::element_count;
+use crate::operator::Summed;
 
 /// The sizes and strides of `y[batch] = a[batch] · b[batch]`, batch dimensions merged where both factors allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,17 @@ pub(crate) fn shape(a: &[Dim], b: &[Dim], trans_a: bool, trans_b: bool) -> Resul
     result.extend((a.len() > 1).then_some(rows));
     result.extend((b.len() > 1).then_some(columns));
     Ok(result)
+}
+
+/// How the second factor of a product is summed over.
+pub(super) fn summed(b: &[usize], trans_b: bool) -> Option<Summed> {
+    let (blocks, len, lines) = match *b {
+        [ref outer @ .., rows, len] if trans_b => (outer.iter().product::<usize>() * rows, len, 1),
+        [ref outer @ .., len, columns] => (outer.iter().product(), len, columns),
+        [len] => (1, len, 1),
+        [] => return None,
+    };
+    Some(Summed { input: 1, blocks, len, lines })
 }
 
 impl Product {

@@ -199,7 +199,8 @@ impl Concat {
         let refuse = |reason: String| Refusal { kernel, reason };
         let shapes: Vec<&[usize]> = problem.inputs.iter().flatten().map(|x| x.dims).collect();
         let all = self.matrices(&shapes).map_err(|error| refuse(error.to_string()))?;
-        let storage = problem.stored(kernel, problem.input(0))?;
+        let stored = |input: usize| problem.stored(kernel, problem.input(input));
+        let value = stored(0)?.value();
         // Empty inputs have no buffers worth binding.
         let parts: Vec<(usize, usize)> =
             all.columns.iter().copied().enumerate().filter(|(_, columns)| *columns > 0).collect();
@@ -216,7 +217,7 @@ impl Concat {
         let mut candidate = Candidate::default();
         let mut offset = 0;
         for group in parts.chunks(most) {
-            let ending = problem.ending(kernel, storage.value(), width)?;
+            let ending = problem.ending(kernel, value, width)?;
             let variant = if group.len() <= 2 { &table::CONCAT2 } else { large };
             let total: usize = group.iter().map(|(_, columns)| columns).sum();
             // One group covers the output: its elements are numbered through. Several write beside each other, row by
@@ -250,17 +251,17 @@ impl Concat {
                 ends: words(ends)?,
                 counts: words(counts)?,
             };
-            let input = |slot: usize| {
-                Binding::Input(group.get(slot).or(group.first()).map_or(0, |(index, _)| *index))
-            };
-            let inputs = variant.inputs.len();
-            let reads = (0..inputs).map(input).chain(ending.reads).collect();
+            let input = |slot: usize| group.get(slot).or(group.first()).map_or(0, |(index, _)| *index);
+            let slots = 0..variant.inputs.len();
             let groups = u32::from(aligned);
             let read_width = if aligned { Width::Four } else { Width::One };
+            let read = |slot| Ok::<_, Refusal>((stored(input(slot))?, read_width));
+            let inputs = slots.clone().map(read).collect::<Result<_, _>>()?;
+            let reads = slots.map(|slot| Binding::Input(input(slot))).chain(ending.reads).collect();
             candidate.dispatches.push(Dispatch {
                 kernel: Kernel {
                     variant,
-                    inputs: vec![(storage, read_width); inputs],
+                    inputs,
                     knobs: vec![("FOUR", groups)],
                     expression: ending.expression,
                 },

@@ -134,7 +134,7 @@ impl Operator for Stft {
         let dims = [batch, frames.count, bins, 2];
         let (data, mut results) = (floats(&x)?, filled(&dims, 0.0)?);
         let transform = Transform::new(frames.len, false)?;
-        let mut line: Vec<Complex> = filled(&[frames.len], [0.0; 2])?;
+        let mut line: Vec<Complex<f64>> = filled(&[frames.len], [0.0; 2])?;
         for (index, result) in results.chunks_exact_mut(bins * 2).enumerate() {
             let (n, frame) = (index / frames.count, index % frames.count);
             for (k, (slot, weight)) in line.iter_mut().zip(&weights).enumerate() {
