@@ -1,10 +1,14 @@
-//! Matrix products of f32 from registers: strips of up to six rows by sixteen columns, one text for every processor that the
-//! compiler turns into vector code, once more for AVX2 with fused multiply-add.
+//! Matrix products of f32 from registers: strips of up to six rows by sixteen columns, one text for every instruction set.
 
 #![allow(
     unsafe_code,
     reason = "kernels over strided rows, and code compiled for instructions that were just detected"
 )]
+
+use super::tiles::Tile;
+#[cfg(target_arch = "x86_64")]
+use super::vector::Avx2;
+use super::vector::{Isa, LANES, Plain, Vector};
 
 /// Columns of a strip, and of a panel.
 pub(crate) const COLUMNS: usize = 16;
@@ -29,7 +33,8 @@ impl<'a> Rows<'a> {
         rows == 0 || columns == 0 || end.is_some_and(|end| end <= self.data.len())
     }
 
-    fn from(self, row: usize, column: usize) -> Rows<'a> {
+    /// The rows from this element on.
+    pub fn from(self, row: usize, column: usize) -> Rows<'a> {
         Rows { data: self.data.get(row * self.stride + column..).unwrap_or(&[]), ..self }
     }
 }
@@ -187,6 +192,15 @@ pub(crate) fn multiply_into(
     unsafe { multiply(&c, a, b, 0, depth, add) }
 }
 
+/// The same in a tile of an output, of whose columns `b` holds all.
+#[must_use]
+pub(crate) fn multiply_tile(tile: &mut Tile<'_>, a: Rows<'_>, b: Right<'_>, depth: usize, add: bool) -> bool {
+    let (rows, columns, column) = (tile.rows, tile.columns, tile.column);
+    let (first, stride) = tile.destination();
+    // SAFETY: the tile's elements are there and its own.
+    unsafe { multiply(&Destination { first, stride, rows, columns }, a, b, column, depth, add) }
+}
+
 /// A product of few rows and columns.
 struct Strip<'a> {
     rows: usize,
@@ -210,26 +224,26 @@ impl Strip<'_> {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn wide(strip: &Strip<'_>) {
                 // SAFETY: the caller's promise.
-                unsafe { strip.by_rows::<true>() }
+                unsafe { strip.by_rows::<Avx2>() }
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if Isa::detect() == Isa::Avx2 {
                 // SAFETY: the caller's promise, and the processor has the instructions.
                 return unsafe { wide(self) };
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { self.by_rows::<{ cfg!(target_arch = "aarch64") }>() }
+        unsafe { self.by_rows::<Plain>() }
     }
 
     #[inline(always)]
-    unsafe fn by_rows<const FUSED: bool>(&self) {
+    unsafe fn by_rows<V: Vector>(&self) {
         if self.columns == COLUMNS {
             // SAFETY: the caller's promise.
-            return unsafe { self.whole::<FUSED>(self.c, self.c_row, self.add) };
+            return unsafe { self.whole::<V>(self.c, self.c_row, self.add) };
         }
         let mut wide = [0.0f32; ROWS * COLUMNS];
         // SAFETY: the caller's promise, and `wide` holds six rows.
-        unsafe { self.whole::<FUSED>(wide.as_mut_ptr(), COLUMNS, false) };
+        unsafe { self.whole::<V>(wide.as_mut_ptr(), COLUMNS, false) };
         for (row, sums) in wide.chunks_exact(COLUMNS).take(self.rows).enumerate() {
             // SAFETY: the caller's promise.
             let slots = unsafe { std::slice::from_raw_parts_mut(self.c.add(row * self.c_row), self.columns) };
@@ -241,89 +255,81 @@ impl Strip<'_> {
 
     /// The sums of sixteen columns.
     #[inline(always)]
-    unsafe fn whole<const FUSED: bool>(&self, c: *mut f32, c_row: usize, add: bool) {
+    unsafe fn whole<V: Vector>(&self, c: *mut f32, c_row: usize, add: bool) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.rows {
-                1 => self.one::<FUSED>(c, add),
-                2 => self.sums::<FUSED, 2>(c, c_row, add),
-                3 => self.sums::<FUSED, 3>(c, c_row, add),
-                4 => self.sums::<FUSED, 4>(c, c_row, add),
-                5 => self.sums::<FUSED, 5>(c, c_row, add),
-                _ => self.sums::<FUSED, ROWS>(c, c_row, add),
+                1 => self.one::<V>(c, add),
+                2 => self.sums::<V, 2>(c, c_row, add),
+                3 => self.sums::<V, 3>(c, c_row, add),
+                4 => self.sums::<V, 4>(c, c_row, add),
+                5 => self.sums::<V, 5>(c, c_row, add),
+                _ => self.sums::<V, ROWS>(c, c_row, add),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn sums<const FUSED: bool, const R: usize>(&self, c: *mut f32, c_row: usize, add: bool) {
-        let mut sums = [[0.0f32; COLUMNS]; R];
+    unsafe fn sums<V: Vector, const R: usize>(&self, c: *mut f32, c_row: usize, add: bool) {
         let (mut a, mut b) = (self.a.data.as_ptr(), self.b.as_ptr());
         // SAFETY: the caller's promise; the pointers stay within the slices while they are read. Plain counts keep the
         // sums in registers.
         unsafe {
+            let mut sums = [[V::splat(0.0); 2]; R];
             if add {
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    *sums = c.add(r * c_row).cast::<[f32; COLUMNS]>().read_unaligned();
+                    let c = c.add(r * c_row);
+                    *sums = [V::load(c), V::load(c.add(LANES))];
                 }
             }
             for _ in 0..self.depth {
-                let right = b.cast::<[f32; COLUMNS]>().read_unaligned();
+                let right = [V::load(b), V::load(b.add(LANES))];
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let left = *a.add(r * self.a.stride);
-                    for (sum, x) in sums.iter_mut().zip(right) {
-                        *sum = fma::<FUSED>(left, x, *sum);
-                    }
+                    let left = V::splat(*a.add(r * self.a.stride));
+                    *sums = [left.fma(right[0], sums[0]), left.fma(right[1], sums[1])];
                 }
                 a = a.wrapping_add(1);
                 b = b.wrapping_add(self.b_row);
             }
             for (r, sums) in sums.into_iter().enumerate() {
-                c.add(r * c_row).cast::<[f32; COLUMNS]>().write_unaligned(sums);
+                let c = c.add(r * c_row);
+                sums[0].store(c);
+                sums[1].store(c.add(LANES));
             }
         }
     }
 
     /// One row: four steps of depth side by side, so that no sum waits for the one before.
     #[inline(always)]
-    unsafe fn one<const FUSED: bool>(&self, c: *mut f32, add: bool) {
+    unsafe fn one<V: Vector>(&self, c: *mut f32, add: bool) {
         const SIDE: usize = 4;
-        let mut sums = [[0.0f32; COLUMNS]; SIDE];
-        let (a, b) = (self.a.data.as_ptr(), self.b.as_ptr());
-        let whole = self.depth - self.depth % SIDE;
-        // SAFETY: the caller's promise.
+        let (mut a, mut b) = (self.a.data.as_ptr(), self.b.as_ptr());
+        // SAFETY: the caller's promise; the pointers stay within the slices while they are read.
         unsafe {
-            let step = |k: usize, sums: &mut [f32; COLUMNS]| {
-                let (left, right) =
-                    (*a.add(k), b.add(k * self.b_row).cast::<[f32; COLUMNS]>().read_unaligned());
-                for (sum, x) in sums.iter_mut().zip(right) {
-                    *sum = fma::<FUSED>(left, x, *sum);
-                }
-            };
-            for first in (0..whole).step_by(SIDE) {
-                for (side, sums) in sums.iter_mut().enumerate() {
-                    step(first + side, sums);
-                }
-            }
-            for k in whole..self.depth {
-                step(k, &mut sums[0]);
-            }
-            let [mut all, rest @ ..] = sums;
-            for other in rest {
-                all.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
-            }
-            let c = c.cast::<[f32; COLUMNS]>();
+            let mut sums = [[V::splat(0.0); 2]; SIDE];
             if add {
-                all.iter_mut().zip(c.read_unaligned()).for_each(|(sum, x)| *sum += x);
+                sums[0] = [V::load(c), V::load(c.add(LANES))];
             }
-            c.write_unaligned(all);
+            for _ in 0..self.depth / SIDE {
+                for (side, sums) in sums.iter_mut().enumerate() {
+                    let (left, right) = (V::splat(*a.add(side)), b.add(side * self.b_row));
+                    *sums = [left.fma(V::load(right), sums[0]), left.fma(V::load(right.add(LANES)), sums[1])];
+                }
+                a = a.wrapping_add(SIDE);
+                b = b.wrapping_add(SIDE * self.b_row);
+            }
+            for _ in 0..self.depth % SIDE {
+                let left = V::splat(*a);
+                sums[0] = [left.fma(V::load(b), sums[0][0]), left.fma(V::load(b.add(LANES)), sums[0][1])];
+                a = a.wrapping_add(1);
+                b = b.wrapping_add(self.b_row);
+            }
+            for half in 0..2 {
+                let pairs = [sums[0][half].add(sums[1][half]), sums[2][half].add(sums[3][half])];
+                pairs[0].add(pairs[1]).store(c.add(half * LANES));
+            }
         }
     }
-}
-
-#[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod gemm;
 pub(crate) mod integer;
 pub mod math;
 pub(crate) mod micro;
+pub(crate) mod packed;
 pub mod roof;
 pub(crate) mod tiles;
 pub(crate) mod vector;

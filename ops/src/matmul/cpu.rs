@@ -1,51 +1,88 @@
 //! Matrix products of floats on the CPU, by tiles of the output.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::product::Product;
 use super::reference::Addend;
 use crate::cpu::gemm::{Matrix, Store, multiply};
+use crate::cpu::micro::{self, Right, Rows};
+use crate::cpu::packed::{self, Packed};
 use crate::cpu::tiles::{Grid, for_each_tile};
 use crate::cpu::{fill_floats, floats, is_float, widened};
 use crate::error::OpError;
+use crate::ir::numbers::filled;
 use crate::operator::{CpuKernel, CpuRun};
-use crate::problem::Problem;
+use crate::problem::{Operand, Problem};
 
 /// `scale · a · b`, plus input 2 where there is an addend.
 pub(super) struct ProductKernel {
     product: Product,
     scale: f32,
     addend: Option<Addend>,
-    /// Input 1 with contiguous rows, when it is constant and lies otherwise.
-    packed: Option<Vec<f32>>,
+    /// Input 1 in another form, when it is constant.
+    constant: Option<Constant>,
+}
+
+enum Constant {
+    /// In panels, with the scale in it.
+    Panels(Arc<Packed>),
+    /// Converted to f32.
+    Wide(Vec<f32>),
 }
 
 impl ProductKernel {
     /// The kernel for a problem; `None` when it is not over floats of 16 or 32 bits.
     pub fn prepare(
         problem: &Problem<'_>,
-        mut product: Product,
+        product: Product,
         scale: f32,
         addend: Option<Addend>,
     ) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
-        // More is not worth holding the constant twice.
-        const MOST: usize = 16 << 20;
         let (Some(b), Some(output)) = (problem.input(1), problem.outputs.first()) else { return Ok(None) };
         let operands = problem.inputs.iter().flatten();
         if !is_float(output.dtype) || operands.into_iter().any(|operand| operand.dtype != output.dtype) {
             return Ok(None);
         }
-        let constant = b.value.filter(|value| value.len() <= MOST);
-        // A single row reads each element once, in whichever order.
-        let packed = match constant {
-            Some(value) if product.b.0 == 1 && product.b.1 != 1 && product.rows > 1 => {
-                let value = value.clone().aligned();
-                let packed = transpose(&floats(&value.view())?, product.columns, product.depth);
-                product.b = (product.columns, 1);
-                Some(packed)
-            }
-            _ => widened(b)?,
+        let constant = match panels(b, &product, scale)? {
+            Some(panels) => Some(Constant::Panels(panels)),
+            None => widened(b)?.map(Constant::Wide),
         };
-        Ok(Some(Box::new(ProductKernel { product, scale, addend, packed })))
+        Ok(Some(Box::new(ProductKernel { product, scale, addend, constant })))
     }
+}
+
+/// A constant right factor in panels; `None` where it is not worth it, or the left factor's rows are not contiguous.
+fn panels(b: &Operand<'_>, product: &Product, scale: f32) -> Result<Option<Arc<Packed>>, OpError> {
+    // More is not worth holding the constant twice.
+    const MOST: usize = 64 << 20;
+    let Product { depth, columns, .. } = *product;
+    let Some(value) = b.value.filter(|value| value.len() <= MOST && value.len() == depth * columns) else {
+        return Ok(None);
+    };
+    if product.a.1 != 1 || columns < micro::COLUMNS || depth == 0 {
+        return Ok(None);
+    }
+    let len = micro::packed_len(depth, columns).ok_or(OpError::Size)?;
+    let (down, across) = product.b;
+    let form = ("panels", [depth, columns, down, across, scale.to_bits() as usize, value.dtype() as usize]);
+    let make = || {
+        let value = value.clone().aligned();
+        let data = floats(&value.view())?;
+        let mut panels = filled(&[len], 0.0)?;
+        if across == 1 {
+            micro::pack(&mut panels, depth, columns, |row, column| {
+                &data[row * down + column..][..columns - column]
+            });
+        } else {
+            micro::pack_transposed(&mut panels, depth, columns, Rows { data: &data, stride: across });
+        }
+        if scale != 1.0 {
+            panels.iter_mut().for_each(|x| *x *= scale);
+        }
+        Ok(panels)
+    };
+    Ok(Some(packed::shared(value, form, make)?))
 }
 
 /// Matrices of `rows` rows and `columns` columns, one behind the other, each transposed.
@@ -59,6 +96,12 @@ pub(crate) fn transpose<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec
     result
 }
 
+/// The right factor of a run.
+enum Factor<'a> {
+    Panels(&'a [f32]),
+    Plain(Cow<'a, [f32]>),
+}
+
 impl CpuKernel for ProductKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (Some(Some(a)), Some(Some(b)), Some(output)) =
@@ -68,8 +111,11 @@ impl CpuKernel for ProductKernel {
         };
         let product = &self.product;
         let a = floats(a)?;
-        let wide = if self.packed.is_none() { floats(b)? } else { Default::default() };
-        let b: &[f32] = self.packed.as_deref().unwrap_or(&wide);
+        let b = match &self.constant {
+            Some(Constant::Panels(panels)) => Factor::Panels(panels.data()),
+            Some(Constant::Wide(wide)) => Factor::Plain(wide.into()),
+            None => Factor::Plain(floats(b)?),
+        };
         let c = match (self.addend, run.inputs.get(2)) {
             (Some(addend), Some(Some(c))) => Some((addend, floats(c)?)),
             (Some(_), _) => return Err(OpError::Internal("a missing addend")),
@@ -83,11 +129,6 @@ impl CpuKernel for ProductKernel {
                     data: a.get(a_start..).unwrap_or(&[]),
                     row_stride: product.a.0,
                     column_stride: product.a.1,
-                };
-                let b = Matrix {
-                    data: b.get(b_start..).unwrap_or(&[]),
-                    row_stride: product.b.0,
-                    column_stride: product.b.1,
                 };
                 let mut store = Store::Replace;
                 if let Some((addend, c)) = &c {
@@ -106,8 +147,23 @@ impl CpuKernel for ProductKernel {
                         }
                     }
                 }
-                let (a, b) = (a.from(tile.row, 0), b.from(0, tile.column));
-                multiply(tile, a, b, product.depth, self.scale, store)
+                let (a, depth) = (a.from(tile.row, 0), product.depth);
+                match &b {
+                    Factor::Panels(panels) => {
+                        let a = Rows { data: a.data, stride: a.row_stride };
+                        let right = Right::Panels(panels, depth);
+                        let done = micro::multiply_tile(tile, a, right, depth, store == Store::Add);
+                        done.then_some(()).ok_or(OpError::Internal("a matrix smaller than the product reads"))
+                    }
+                    Factor::Plain(data) => {
+                        let b = Matrix {
+                            data: data.get(b_start..).unwrap_or(&[]),
+                            row_stride: product.b.0,
+                            column_stride: product.b.1,
+                        };
+                        multiply(tile, a, b.from(0, tile.column), depth, self.scale, store)
+                    }
+                }
             })
         })
     }
