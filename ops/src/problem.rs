@@ -58,6 +58,12 @@ impl<'a> Problem<'a> {
         self.inputs.get(index)?.as_ref()
     }
 
+    /// The default with so many operations more.
+    pub fn cost_with(&self, flops: u64) -> Cost {
+        let base = self.default_cost();
+        Cost { flops: base.flops.saturating_add(flops), ..base }
+    }
+
     /// Every byte once, one operation per output element and epilogue step.
     pub fn default_cost(&self) -> Cost {
         let bytes = |operand: &Operand<'_>| {

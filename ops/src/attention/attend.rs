@@ -296,8 +296,7 @@ impl Operator for Attend {
         let Sizes { batch, heads, queries, keys, size, value_size, .. } = self.sizes;
         let sizes = [batch, heads, queries, keys, size.saturating_add(value_size)];
         let flops = sizes.iter().fold(2u64, |all, &size| all.saturating_mul(size as u64));
-        let base = problem.default_cost();
-        Cost { flops: base.flops.saturating_add(flops), ..base }
+        problem.cost_with(flops)
     }
 }
 

@@ -217,8 +217,7 @@ impl Operator for Conv {
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {
         let flops = self.problem_sizes(problem).map_or(0, |sizes| sizes.flops(false));
-        let base = problem.default_cost();
-        Cost { flops: base.flops.saturating_add(flops), ..base }
+        problem.cost_with(flops)
     }
 }
 

@@ -8,6 +8,8 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
+use super::vector::vectorised;
+
 /// Adding and subtracting this rounds to an integer, which then stands in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
 /// `ln 2` in two parts; the first has so few bits that its product with an exponent is exact.
@@ -182,27 +184,6 @@ fn mish_lane<const FUSED: bool>(x: f32) -> f32 {
     let e = exp_lane::<FUSED>(limit(x, f32::NEG_INFINITY, 20.0));
     let w = e * (e + 2.0);
     x * (w / (w + 2.0))
-}
-
-/// Defines a function twice: for every processor of the target, and for AVX2 with fused multiply-add.
-macro_rules! vectorised {
-    ($($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:ident;)*) => {$(
-        $(#[$doc])*
-        pub fn $name($($arg: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $type),*) $(-> $result)? {
-                    $body::<true>($($arg),*)
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has the instructions that `wide` is compiled to.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
-        }
-    )*};
 }
 
 /// The loop of a function from slice to slice.

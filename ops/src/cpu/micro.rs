@@ -27,7 +27,8 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn holds(&self, rows: usize, columns: usize) -> bool {
+    /// Whether the slice has so many rows of so many elements.
+    pub fn holds(&self, rows: usize, columns: usize) -> bool {
         let last = rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(self.stride));
         let end = last.and_then(|last| last.checked_add(columns));
         rows == 0 || columns == 0 || end.is_some_and(|end| end <= self.data.len())

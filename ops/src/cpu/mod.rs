@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod check;
+pub(crate) mod dots;
 pub(crate) mod gemm;
 pub(crate) mod integer;
 pub mod math;

@@ -169,6 +169,29 @@ impl Isa {
     }
 }
 
+/// Defines functions twice: for every processor of the target, and for AVX2 with fused multiply-add, of which `body::<FUSED>`
+/// is told.
+macro_rules! vectorised {
+    ($($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:ident;)*) => {$(
+        $(#[$doc])*
+        $vis fn $name($($arg: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $type),*) $(-> $result)? {
+                    $body::<true>($($arg),*)
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the processor has the instructions that `wide` is compiled to.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+        }
+    )*};
+}
+pub(crate) use vectorised;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -165,8 +165,7 @@ impl Operator for Gemm {
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {
         let flops = self.prepared(problem).map_or(0, |(product, _)| product.flops());
-        let base = problem.default_cost();
-        Cost { flops: base.flops.saturating_add(flops), ..base }
+        problem.cost_with(flops)
     }
 }
 

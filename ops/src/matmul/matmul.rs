@@ -121,8 +121,7 @@ impl Operator for MatMul {
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {
         let flops = self.product(problem).map_or(0, |product| product.flops());
-        let base = problem.default_cost();
-        Cost { flops: base.flops.saturating_add(flops), ..base }
+        problem.cost_with(flops)
     }
 }
 

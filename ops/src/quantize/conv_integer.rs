@@ -16,7 +16,7 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// A convolution of `x − its zero point` with `w − its zero point`; what pads has the value of the zero point.
@@ -65,6 +65,14 @@ impl Operator for ConvInteger {
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let (Some(x), Some(w)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
         conv_cpu::prepare(problem, self.conv.sizes(x.dims, w.dims, None)?, PLACES, Bounds::NONE)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let sizes = match (problem.input(0), problem.input(1)) {
+            (Some(x), Some(w)) => self.conv.sizes(x.dims, w.dims, None).ok(),
+            _ => None,
+        };
+        problem.cost_with(sizes.map_or(0, |sizes| sizes.flops(false)))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

@@ -137,7 +137,7 @@ fn channel_of<T: Copy, E: End<T>>(
             channel: usize,
             out: &mut [T],
         ) {
-            convolve(lines, input, weights, sums, gapped);
+            convolve(lines, input, weights, sums, gapped, avx2::run);
             store(end, channel, 0, &sums[..out.len()], out);
         }
         if is_x86_feature_detected!("avx2") {
@@ -145,12 +145,22 @@ fn channel_of<T: Copy, E: End<T>>(
             return unsafe { wide(lines, input, weights, sums, gapped, end, channel, out) };
         }
     }
-    convolve(lines, input, weights, sums, gapped);
+    convolve(lines, input, weights, sums, gapped, portable);
     store(end, channel, 0, &sums[..out.len()], out);
 }
 
+/// A kernel: so many sums, the first of a window that begins there; whole vectors are written.
+type Run = fn(&[usize], &[i16], &[i16], usize, usize, &mut [i32]);
+
 #[inline(always)]
-fn convolve(lines: &Lines<'_>, input: &[i16], weights: &[i16], sums: &mut [i32], gapped: &mut [i32]) {
+fn convolve(
+    lines: &Lines<'_>,
+    input: &[i16],
+    weights: &[i16],
+    sums: &mut [i32],
+    gapped: &mut [i32],
+    run: Run,
+) {
     if !lines.joined {
         for line in 0..lines.count {
             let start = lines.staged.start(line);
@@ -177,9 +187,7 @@ fn convolve(lines: &Lines<'_>, input: &[i16], weights: &[i16], sums: &mut [i32],
     }
 }
 
-/// `count` sums, whose first window begins at `start`; whole vectors are written.
-#[inline(always)]
-fn run(offsets: &[usize], input: &[i16], weights: &[i16], start: usize, count: usize, sums: &mut [i32]) {
+fn portable(offsets: &[usize], input: &[i16], weights: &[i16], start: usize, count: usize, sums: &mut [i32]) {
     let mut at = 0;
     while at < count {
         let Some(sums) = sums.get_mut(at..).and_then(<[i32]>::first_chunk_mut::<LANES>) else { return };
@@ -193,6 +201,56 @@ fn run(offsets: &[usize], input: &[i16], weights: &[i16], start: usize, count: u
         }
         *sums = totals;
         at += LANES;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::LANES;
+
+    /// The sums by the products of two window elements at a time.
+    #[target_feature(enable = "avx2")]
+    pub fn run(
+        offsets: &[usize],
+        input: &[i16],
+        weights: &[i16],
+        start: usize,
+        count: usize,
+        sums: &mut [i32],
+    ) {
+        let furthest = offsets.iter().max().copied().unwrap_or(0);
+        let (groups, left) = (count.div_ceil(LANES), weights.get(..offsets.len()));
+        let read = groups.checked_mul(LANES).and_then(|read| read.checked_add(furthest)?.checked_add(start));
+        let (Some(weights), true) = (left, read.is_some_and(|end| end <= input.len())) else { return };
+        for (group, sums) in sums.as_chunks_mut::<LANES>().0.iter_mut().enumerate().take(groups) {
+            let from = start + group * LANES;
+            let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for (offsets, weights) in offsets.chunks(2).zip(weights.chunks(2)) {
+                // A window of an odd number of elements ends with one that is taken twice, the second time for nothing.
+                let second = weights.get(1).copied().unwrap_or(0);
+                let pair = i32::from(weights[0]) & 0xFFFF | i32::from(second) << 16;
+                let pair = _mm256_set1_epi32(pair);
+                let [a, b] = [offsets[0], *offsets.last().unwrap_or(&offsets[0])].map(|offset| {
+                    // SAFETY: sixteen elements from here on are in the input, as checked for the last group and the
+                    // furthest offset.
+                    unsafe { _mm256_loadu_si256(input.as_ptr().add(offset + from).cast()) }
+                });
+                low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), pair));
+                high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), pair));
+            }
+            let (first, second) = sums.split_at_mut(LANES / 2);
+            // SAFETY: each half has eight elements. Unpacking left four of each half in each register.
+            unsafe {
+                let halves = [
+                    _mm256_permute2x128_si256::<0x20>(low, high),
+                    _mm256_permute2x128_si256::<0x31>(low, high),
+                ];
+                _mm256_storeu_si256(first.as_mut_ptr().cast(), halves[0]);
+                _mm256_storeu_si256(second.as_mut_ptr().cast(), halves[1]);
+            }
+        }
     }
 }
 

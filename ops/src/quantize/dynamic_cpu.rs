@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::dynamic_quantize_linear::suited;
+use crate::cpu::vector::vectorised;
 use crate::error::OpError;
 use crate::movement::sizes::view;
 use crate::operator::{CpuKernel, CpuRun};
@@ -15,32 +16,14 @@ const PIECE: usize = 1 << 14;
 /// `DynamicQuantizeLinear` with all three outputs.
 pub(super) struct DynamicKernel;
 
-/// Defines a function twice: for every processor of the target, and for AVX2.
-macro_rules! vectorised {
-    ($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:ident) => {
-        fn $name($($arg: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn wide($($arg: $type),*) $(-> $result)? {
-                    $body($($arg),*)
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor has the instructions that `wide` is compiled to.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
+vectorised! {
+    fn extremes(x: &[f32]) -> (f32, f32) = extremes_of;
+    fn quantize(x: &[f32], scale: f32, zero: f32, y: &mut [u8]) = quantize_all;
 }
-
-vectorised!(extremes(x: &[f32]) -> (f32, f32) = extremes_of);
-vectorised!(quantize(x: &[f32], scale: f32, zero: f32, y: &mut [u8]) = quantize_all);
 
 /// The least and the greatest of these numbers and 0; NaN is passed over.
 #[inline(always)]
-fn extremes_of(x: &[f32]) -> (f32, f32) {
+fn extremes_of<const FUSED: bool>(x: &[f32]) -> (f32, f32) {
     const LANES: usize = 32;
     let (mut least, mut greatest) = ([0f32; LANES], [0f32; LANES]);
     let (chunks, rest) = x.as_chunks::<LANES>();
@@ -56,7 +39,7 @@ fn extremes_of(x: &[f32]) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn quantize_all(x: &[f32], scale: f32, zero: f32, y: &mut [u8]) {
+fn quantize_all<const FUSED: bool>(x: &[f32], scale: f32, zero: f32, y: &mut [u8]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as i32 as u8;
     }

@@ -136,7 +136,13 @@ impl<const ROWS: bool> Requantized<ROWS> {
         let zero = view(inputs, zero)?;
         let (least, greatest) = bounds.within(zero.dtype)?;
         let mut factors = factors(inputs, places, channels, factor)?;
-        factors.iter_mut().for_each(|factor| *factor /= output_scale);
+        for factor in &mut factors {
+            *factor /= output_scale;
+            if factor.is_nan() {
+                // Of all NaNs the one whose low bits are 0.
+                *factor = f32::NAN;
+            }
+        }
         Ok(Requantized {
             factors,
             biases: biases(inputs, places, channels)?,
@@ -202,12 +208,18 @@ impl<const ROWS: bool> End<u8> for Requantized<ROWS> {
         } else {
             (run(&self.factors, column), run(&self.biases, column))
         };
+        // Adding this rounds a small number to an integer, ties to even, which then stands in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        let (low, high) = (self.least - self.zero, self.greatest - self.zero);
         let mut bytes = [0; 8];
         for i in 0..8 {
             let value = sums[i].wrapping_add(biases[i]) as f32 * factors[i];
-            // Adding the zero point is exact wherever the result is in range. NaN becomes 0, as in the reference.
-            let value = (value.round_ties_even() + self.zero).clamp(self.least, self.greatest);
-            bytes[i] = value as i32 as u8;
+            // Rounding keeps the order, so what is limited to integers first rounds to the same.
+            let value = if value < low { low } else { value };
+            let value = if value > high { high } else { value };
+            let rounded = value + ROUND - ROUND;
+            // Exact. The low bits of NaN are 0, as in the reference.
+            bytes[i] = (rounded + self.zero + ROUND).to_bits() as u8;
         }
         bytes
     }

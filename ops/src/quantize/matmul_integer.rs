@@ -19,7 +19,7 @@ use crate::ir::view::View;
 use crate::matmul::matmul::MatMul;
 use crate::matmul::product::{self, Product};
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// `(a − its zero point) · (b − its zero point)`; sums wrap in 32 bits.
@@ -79,6 +79,14 @@ impl Operator for MatMulInteger {
         let (Some(a), Some(b)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
         let product = Product::new(a.dims, b.dims, false, false)?;
         ProductKernel::prepare(problem, product, PLACES, Output::Sums, Bounds::NONE)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let product = match (problem.input(0), problem.input(1)) {
+            (Some(a), Some(b)) => Product::new(a.dims, b.dims, false, false).ok(),
+            _ => None,
+        };
+        problem.cost_with(product.map_or(0, |product| product.flops()))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

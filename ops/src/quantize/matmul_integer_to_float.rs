@@ -24,7 +24,7 @@ use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::matmul::product::Product;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Expansion, Operator, Role};
+use crate::operator::{Cost, CpuKernel, Expansion, Operator, Role};
 use crate::problem::Problem;
 
 /// `(a − its zero point) · (b − its zero point) · both scales + bias`. Inputs: `a`, `b`, their scales, their zero points,
@@ -101,6 +101,14 @@ impl Operator for MatMulIntegerToFloat {
         let product = Product::new(a.dims, b.dims, false, false)?;
         let output = Output::Numbers(1.0, self.rounding());
         ProductKernel::prepare(problem, product, PLACES, output, Bounds::NONE)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let product = match (problem.input(0), problem.input(1)) {
+            (Some(a), Some(b)) => Product::new(a.dims, b.dims, false, false).ok(),
+            _ => None,
+        };
+        problem.cost_with(product.map_or(0, |product| product.flops()))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

@@ -17,8 +17,8 @@ use crate::ir::numbers;
 use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Operator, Role};
-use crate::problem::Problem;
+use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::problem::{Operand, Problem};
 
 /// `a · bᵀ + bias`, where row `n` of `b` is codes in blocks along the depth: lowest bits first, every row and block from
 /// a byte of its own. Inputs: `a`, codes, scales, zero points, group indices, bias.
@@ -179,6 +179,11 @@ impl Operator for MatMulNBits {
 
     fn role(&self) -> Role {
         Role::Anchor
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let results: usize = problem.outputs.iter().map(Operand::len).sum();
+        problem.cost_with(2 * (results as u64).saturating_mul(self.depth as u64))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

@@ -1,11 +1,13 @@
 //! Products with matrices of packed codes on the CPU. Few rows: each column's codes are read once and multiplied as they
-//! are, block by block, which moves no more memory than the codes. Many rows: columns are unpacked tile by tile.
+//! are, block by block, which moves no more memory than the codes. Many rows: a few columns at a time are unpacked.
 
 #![allow(unsafe_code, reason = "calling code compiled for vector instructions that were just detected")]
 
 use super::matmul_nbits::MatMulNBits;
-use crate::cpu::gemm::{Matrix, Store, multiply};
+use crate::cpu::dots::dots;
+use crate::cpu::micro::Rows;
 use crate::cpu::tiles::{Grid, for_each_tile};
+use crate::cpu::vector::vectorised;
 use crate::cpu::{fill_floats, floats, is_float, scratch_floats};
 use crate::error::OpError;
 use crate::ir::numbers;
@@ -17,8 +19,8 @@ use crate::problem::Problem;
 /// Rows up to which columns are not unpacked.
 const FEW: usize = 4;
 
-/// Columns that are unpacked together.
-const COLUMNS: usize = 64;
+/// Columns that are unpacked together: few enough for the first cache.
+const COLUMNS: usize = 4;
 
 /// A product with packed codes.
 pub(super) struct CodesKernel {
@@ -99,48 +101,47 @@ impl CodesKernel {
         product + sums.iter().zip(shifts).map(|(sum, shift)| sum * shift).sum::<f32>()
     }
 
-    /// Unpacks columns from `first` on: element `k` of column `j` at `k * count + j`.
-    fn unpack(&self, codes: &[u8], first: usize, count: usize, out: &mut [f32]) {
-        let (blocks, per_byte) = (self.op.blocks(), 8 / self.op.bits);
-        for j in 0..count {
-            let column = codes.get((first + j) * self.column()..).unwrap_or(&[]);
-            for block in 0..blocks {
-                let at = (first + j) * blocks + block;
-                let (scale, shift) = (self.scales[at], self.shifts[at]);
-                let start = block * self.op.block;
-                let end = (start + self.op.block).min(self.op.depth);
-                for (k, slot) in (start..end).zip(out[start * count + j..].iter_mut().step_by(count)) {
-                    let byte = column.get(k / per_byte).copied().unwrap_or(0);
-                    let code = if per_byte == 1 { byte } else { byte >> (k % 2 * 4) & 15 };
-                    *slot = f32::from(code) * scale + shift;
-                }
+    /// Unpacks a column, its elements in the order of an arranged row's.
+    fn unpack(&self, codes: &[u8], column: usize, out: &mut [f32]) {
+        let blocks = self.op.blocks();
+        let scales = &self.scales[column * blocks..(column + 1) * blocks];
+        let shifts = &self.shifts[column * blocks..(column + 1) * blocks];
+        let codes = &codes[column * self.column()..(column + 1) * self.column()];
+        let (block, bits) = (self.op.block, self.op.bits);
+        let parts = out.chunks_exact_mut(block).zip(codes.chunks_exact(block * bits / 8));
+        for ((out, codes), (&scale, &shift)) in parts.zip(scales.iter().zip(shifts)) {
+            match bits {
+                4 => unpack4(codes, scale, shift, out),
+                _ => unpack8(codes, scale, shift, out),
             }
         }
     }
 }
 
-/// Defines a dot product twice: for every processor of the target, and for AVX2 with fused multiply-add.
-macro_rules! vectorised {
-    ($name:ident = $body:ident) => {
-        fn $name(row: &[f32], codes: &[u8], scales: &[f32], block: usize) -> f32 {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide(row: &[f32], codes: &[u8], scales: &[f32], block: usize) -> f32 {
-                    $body::<true>(row, codes, scales, block)
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has the instructions that `wide` is compiled to.
-                    return unsafe { wide(row, codes, scales, block) };
-                }
-            }
-            $body::<{ cfg!(target_arch = "aarch64") }>(row, codes, scales, block)
-        }
-    };
+vectorised! {
+    fn dot4(row: &[f32], codes: &[u8], scales: &[f32], block: usize) -> f32 = dot4_body;
+    fn dot8(row: &[f32], codes: &[u8], scales: &[f32], block: usize) -> f32 = dot8_body;
+    fn unpack4(codes: &[u8], scale: f32, shift: f32, out: &mut [f32]) = unpack4_body;
+    fn unpack8(codes: &[u8], scale: f32, shift: f32, out: &mut [f32]) = unpack8_body;
 }
 
-vectorised!(dot4 = dot4_body);
-vectorised!(dot8 = dot8_body);
+#[inline(always)]
+fn unpack4_body<const FUSED: bool>(codes: &[u8], scale: f32, shift: f32, out: &mut [f32]) {
+    for (out, codes) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<8>().0) {
+        for i in 0..8 {
+            let code = i32::from(codes[i]);
+            out[i] = add::<FUSED>(shift, (code & 15) as f32, scale);
+            out[8 + i] = add::<FUSED>(shift, (code >> 4) as f32, scale);
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack8_body<const FUSED: bool>(codes: &[u8], scale: f32, shift: f32, out: &mut [f32]) {
+    for (out, &code) in out.iter_mut().zip(codes) {
+        *out = add::<FUSED>(shift, i32::from(code) as f32, scale);
+    }
+}
 
 #[inline(always)]
 fn add<const FUSED: bool>(total: f32, a: f32, b: f32) -> f32 {
@@ -196,24 +197,24 @@ impl CpuKernel for CodesKernel {
         if codes.len() != columns * self.column() || a.len() != self.rows * depth {
             return Err(OpError::Internal("packed codes of another size"));
         }
-        let scratch = scratch_floats(run.scratch);
         let bias =
             |column: usize| self.bias.as_ref().and_then(|bias| bias.get(column)).copied().unwrap_or(0.0);
-        let finish = run.finish;
-        let rows = self.rows;
-        if rows <= FEW {
-            let each = self.stride() + self.op.blocks();
-            let scratch =
-                scratch.get_mut(..rows * each).ok_or(OpError::Internal("too little scratch memory"))?;
-            for (row, a) in scratch.chunks_exact_mut(each).zip(a.chunks_exact(depth)) {
-                self.arrange(a, row);
-            }
-            let arranged = &*scratch;
-            let work = 2 * (rows * columns) as u64 * depth as u64;
-            let tiles = Grid::balanced(1, rows, columns, 4 * work);
-            let grid = Grid { tile_rows: rows.max(1), ..tiles };
-            return fill_floats(output, |output| {
-                for_each_tile(output, 0, &grid, (&mut [], 0), finish, |tile, _| {
+        let (rows, stride, each) = (self.rows, self.stride(), self.stride() + self.op.blocks());
+        let (arranged, scratch) = scratch_floats(run.scratch)
+            .split_at_mut_checked(rows * each)
+            .ok_or(OpError::Internal("too little scratch memory"))?;
+        for (row, a) in arranged.chunks_exact_mut(each).zip(a.chunks_exact(depth)) {
+            self.arrange(a, row);
+        }
+        let arranged = &*arranged;
+        let work = 2 * (rows * columns) as u64 * depth as u64;
+        let tiles = Grid::balanced(1, rows, columns, 4 * work);
+        // Codes are read once.
+        let grid = Grid { tile_rows: rows.max(1), ..tiles };
+        let share = if rows <= FEW { 0 } else { COLUMNS * stride };
+        fill_floats(output, |output| {
+            for_each_tile(output, 0, &grid, (scratch, share), run.finish, |tile, scratch| {
+                if rows <= FEW {
                     for j in 0..tile.columns {
                         let column = tile.column + j;
                         let codes = &codes[column * self.column()..(column + 1) * self.column()];
@@ -223,36 +224,32 @@ impl CpuKernel for CodesKernel {
                             }
                         }
                     }
-                    Ok(())
-                })
-            });
-        }
-        let grid = Grid { planes: 1, rows, columns, tile_rows: rows, tile_columns: COLUMNS };
-        fill_floats(output, |output| {
-            for_each_tile(output, 0, &grid, (scratch, depth * COLUMNS), finish, |tile, scratch| {
-                self.unpack(codes, tile.column, tile.columns, scratch);
-                let mut store = Store::Replace;
-                if self.bias.is_some() {
-                    store = Store::Add;
-                    let first = tile.column;
-                    for row in 0..tile.rows {
-                        let slots = tile.row_mut(row).iter_mut().enumerate();
-                        slots.for_each(|(j, slot)| *slot = bias(first + j));
-                    }
+                    return Ok(());
                 }
-                let a = Matrix { data: &a, row_stride: depth, column_stride: 1 }.from(tile.row, 0);
-                let b = Matrix { data: scratch, row_stride: tile.columns, column_stride: 1 };
-                multiply(tile, a, b, depth, 1.0, store)
+                let left = (Rows { data: arranged, stride: each }, rows);
+                for first in (0..tile.columns).step_by(COLUMNS) {
+                    let (begin, count) = (tile.column + first, COLUMNS.min(tile.columns - first));
+                    for (j, out) in scratch.chunks_exact_mut(stride).take(count).enumerate() {
+                        self.unpack(codes, begin + j, out);
+                    }
+                    let right = (Rows { data: scratch, stride }, count);
+                    let done = dots(left, right, stride, |row, j, sum| {
+                        if let Some(slot) = tile.row_mut(row).get_mut(first + j) {
+                            *slot = sum + bias(begin + j);
+                        }
+                    });
+                    done.then_some(()).ok_or(OpError::Internal("a row smaller than the product reads"))?;
+                }
+                Ok(())
             })
         })
     }
 
     fn scratch(&self) -> usize {
-        let elements = match self.rows {
-            rows if rows <= FEW => rows * (self.stride() + self.op.blocks()),
-            _ => self.op.depth * COLUMNS * rayon::current_num_threads(),
-        };
-        elements * size_of::<f32>()
+        let arranged = self.rows * (self.stride() + self.op.blocks());
+        let unpacked =
+            if self.rows <= FEW { 0 } else { COLUMNS * self.stride() * rayon::current_num_threads() };
+        (arranged + unpacked) * size_of::<f32>()
     }
 
     fn finishes(&self) -> bool {

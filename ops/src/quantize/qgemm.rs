@@ -21,7 +21,7 @@ use crate::ir::view::View;
 use crate::matmul::matmul::MatMul;
 use crate::matmul::product::{self, Product};
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// `alpha · (a · b + c) · both scales`. Inputs: `a`, its scale and zero point; `b`, its scale and zero point; `c`, in i32;
@@ -139,6 +139,14 @@ impl Operator for QGemm {
         let product = Product::new(a.dims, b.dims, self.trans_a, self.trans_b)?;
         let (places, output) = self.output(problem);
         ProductKernel::prepare(problem, product, places, output, self.bounds)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let product = match (problem.input(0), problem.input(3)) {
+            (Some(a), Some(b)) => Product::new(a.dims, b.dims, self.trans_a, self.trans_b).ok(),
+            _ => None,
+        };
+        problem.cost_with(product.map_or(0, |product| product.flops()))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

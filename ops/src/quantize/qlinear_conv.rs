@@ -16,7 +16,7 @@ use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::movement::sizes::{optional, required, view};
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// Input, scale and zero point; weights, scale and zero point, which may be one for each output channel; scale and zero
@@ -80,6 +80,14 @@ impl Operator for QLinearConv {
         let (Some(x), Some(w)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
         let sizes = self.conv.sizes(x.dims, w.dims, problem.input(8).map(|bias| bias.dims))?;
         conv_cpu::prepare(problem, sizes, PLACES, self.bounds)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let sizes = match (problem.input(0), problem.input(3)) {
+            (Some(x), Some(w)) => self.conv.sizes(x.dims, w.dims, None).ok(),
+            _ => None,
+        };
+        problem.cost_with(sizes.map_or(0, |sizes| sizes.flops(false)))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {

@@ -17,7 +17,7 @@ use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::matmul::product::Product;
 use crate::movement::sizes::{required, view};
-use crate::operator::{CpuKernel, Operator};
+use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
 
 /// Matrix, scale and zero point of `a` and of `b`, then scale and zero point of the output.
@@ -73,6 +73,14 @@ impl Operator for QLinearMatMul {
         let (Some(a), Some(b)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
         let product = Product::new(a.dims, b.dims, false, false)?;
         ProductKernel::prepare(problem, product, PLACES, Output::Bytes(1.0), self.bounds)
+    }
+
+    fn cost(&self, problem: &Problem<'_>) -> Cost {
+        let product = match (problem.input(0), problem.input(3)) {
+            (Some(a), Some(b)) => Product::new(a.dims, b.dims, false, false).ok(),
+            _ => None,
+        };
+        problem.cost_with(product.map_or(0, |product| product.flops()))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
