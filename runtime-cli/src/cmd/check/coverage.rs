@@ -65,18 +65,19 @@ pub fn check(
     let model = match sardonyx::Model::open(path) {
         Ok(model) => model,
         Err(Error::Model(error)) if !matches!(*error, ImportError::Io { .. }) => {
-            return Ok(devices.iter().map(|_| refused(path, &error)).collect());
+            return Ok(devices.iter().map(|_| refused(path, &error, MEND)).collect());
         }
         Err(error) => return Err(bind::failure(&error, path)),
     };
     let opened = Opened { path: path.to_owned(), model, load: std::time::Duration::ZERO };
     let signatures = opened.signatures()?;
     let mut sizes = opened.sizes(&signatures, sizes)?;
-    let mut shapes = Vec::new();
+    let (mut shapes, mut help) = (Vec::new(), MEND);
     for signature in &signatures {
         let (dims, defaulted) = sizes.choose(signature);
         for symbol in defaulted {
             console.warn(format!("dimension {symbol} is not given: 1 (set it with --dim {symbol}=N)"));
+            help = "sizes that are not given are 1, which may be too small: set them with --dim";
         }
         shapes.push((signature.name.clone(), dims));
     }
@@ -87,15 +88,19 @@ pub fn check(
         }
         match builder.check(&opened.model) {
             Ok(coverage) => Ok(Cell::new(&coverage)),
-            Err(Error::Model(error)) => Ok(refused(path, &error)),
+            Err(Error::Model(error)) => Ok(refused(path, &error, help)),
             Err(error) => Err(opened.failure(&error)),
         }
     };
     devices.iter().map(cell).collect()
 }
 
-/// A model that cannot be imported: all operators that are missing, or else the one thing it stumbled over.
-fn refused(path: &Path, error: &ImportError) -> Cell {
+/// What to do about a model that contradicts the standard.
+const MEND: &str = "mend the model: onnx.checker.check_model may say more";
+
+/// A model that cannot be imported: all operators that are missing, or else the one thing it stumbled over, with `help`
+/// where the error has none of its own.
+fn refused(path: &Path, error: &ImportError, help: &'static str) -> Cell {
     let proto = map_file(path).and_then(|bytes| onnx::read(bytes, &LoadLimits::default()));
     let (mut errors, operators) = match proto {
         Ok(proto) => (unknown_operators(&proto.graph), proto.graph.nodes.len()),
@@ -113,7 +118,7 @@ fn refused(path: &Path, error: &ImportError) -> Cell {
             }
             other => (String::new(), String::new(), other.to_string()),
         };
-        let hint = error.hint().unwrap_or("mend the model: onnx.checker.check_model may say more");
+        let hint = error.hint().unwrap_or(help);
         join(&mut unsupported, operator, reason, hint, &[node]);
     }
     Cell { operators, unsupported, ..Cell::default() }
