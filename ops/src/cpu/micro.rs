@@ -242,15 +242,21 @@ impl Strip<'_> {
             // SAFETY: the caller's promise.
             return unsafe { self.whole::<V>(self.c, self.c_row, self.add) };
         }
+        // The columns that are there go through the very same sums, so that equal columns give equal results.
         let mut wide = [0.0f32; ROWS * COLUMNS];
+        for (row, sums) in wide.chunks_exact_mut(COLUMNS).take(self.rows).enumerate() {
+            // SAFETY: the caller's promise.
+            let slots = unsafe { std::slice::from_raw_parts(self.c.add(row * self.c_row), self.columns) };
+            if self.add {
+                sums[..self.columns].copy_from_slice(slots);
+            }
+        }
         // SAFETY: the caller's promise, and `wide` holds six rows.
-        unsafe { self.whole::<V>(wide.as_mut_ptr(), COLUMNS, false) };
+        unsafe { self.whole::<V>(wide.as_mut_ptr(), COLUMNS, self.add) };
         for (row, sums) in wide.chunks_exact(COLUMNS).take(self.rows).enumerate() {
             // SAFETY: the caller's promise.
             let slots = unsafe { std::slice::from_raw_parts_mut(self.c.add(row * self.c_row), self.columns) };
-            for (slot, sum) in slots.iter_mut().zip(sums) {
-                *slot = if self.add { *slot + sum } else { *sum };
-            }
+            slots.copy_from_slice(&sums[..self.columns]);
         }
     }
 
@@ -400,6 +406,26 @@ mod tests {
             assert!(!multiply(&destination(&mut one, m, n), left, Right::Panels(&panels, k), 8, k, false));
         }
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn equal_columns_give_equal_sums() {
+        let (k, n) = (800, 33);
+        let column = numbers(k, 5);
+        let b: Vec<f32> = (0..k * n).map(|at| column[at / n]).collect();
+        let mut panels = vec![0.0; packed_len(k, n).unwrap()];
+        pack(&mut panels, k, n, |row, column| &b[row * n + column..(row + 1) * n]);
+        for m in [1, 5] {
+            let (a, mut c) = (numbers(m * k, 6), vec![0.5; m * n]);
+            let left = Rows { data: &a, stride: k };
+            // SAFETY: `c` has m · n elements.
+            let done =
+                unsafe { multiply(&destination(&mut c, m, n), left, Right::Panels(&panels, k), 0, k, true) };
+            assert!(done);
+            for row in c.chunks_exact(n) {
+                assert!(row.iter().all(|x| x.to_bits() == row[0].to_bits()), "{row:?}");
+            }
+        }
     }
 
     #[test]
