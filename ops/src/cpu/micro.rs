@@ -331,10 +331,9 @@ impl Strip<'_> {
                 a = a.wrapping_add(1);
                 b = b.wrapping_add(self.b_row);
             }
-            for half in 0..2 {
-                let pairs = [sums[0][half].add(sums[1][half]), sums[2][half].add(sums[3][half])];
-                pairs[0].add(pairs[1]).store(c.add(half * LANES));
-            }
+            let [first, second, third, fourth] = sums;
+            first[0].add(second[0]).add(third[0].add(fourth[0])).store(c);
+            first[1].add(second[1]).add(third[1].add(fourth[1])).store(c.add(LANES));
         }
     }
 }
