@@ -186,22 +186,13 @@ mod tests {
     use sardonyx_ops::conv::window::Window;
     use sardonyx_ops::movement::trilu::Trilu;
 
+    use super::super::testing::step;
     use super::*;
 
     fn value(name: &str, dims: &[usize], constant: bool) -> PlanValue {
         let zeros = || Tensor::from_vec(dims, vec![0.0f32; dims.iter().product()]).unwrap();
         let constant = constant.then(zeros);
         PlanValue { name: name.into(), dtype: DType::F32, dims: dims.to_vec(), constant }
-    }
-
-    fn step(op: Arc<dyn Operator>, inputs: &[usize], output: usize) -> PlanStep {
-        PlanStep {
-            op,
-            inputs: inputs.iter().map(|&id| Some(ValueId(id))).collect(),
-            outputs: vec![Some(ValueId(output))],
-            epilogue: None,
-            nodes: vec![Arc::from(format!("node{output}"))],
-        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod resources;
 mod rounding;
 mod run;
 mod schedule;
+#[cfg(test)]
+mod testing;
 mod timed;
 mod verify;
 mod widen;

@@ -148,22 +148,12 @@ fn on_wide(expr: &Expr) -> Expr {
 #[cfg(test)]
 mod tests {
     use half::f16;
-    use sardonyx_ops::Operator;
     use sardonyx_ops::expr::Scalar;
     use sardonyx_ops::matmul::matmul::MatMul;
     use sardonyx_ops::pointwise::functions;
 
+    use super::super::testing::step;
     use super::*;
-
-    fn step(op: Arc<dyn Operator>, inputs: &[usize], output: usize) -> PlanStep {
-        PlanStep {
-            op,
-            inputs: inputs.iter().map(|&id| Some(ValueId(id))).collect(),
-            outputs: vec![Some(ValueId(output))],
-            epilogue: None,
-            nodes: vec![Arc::from(format!("node{output}"))],
-        }
-    }
 
     #[test]
     fn values_are_converted_at_the_borders_only() {

@@ -10,8 +10,8 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use super::vector::vectorised;
 
-/// Adding and subtracting this rounds to an integer, which then stands in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
+/// Adding and subtracting this rounds a small number to an integer, ties to even, which then stands in the low bits of the sum.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// `ln 2` in two parts; the first has so few bits that its product with an exponent is exact.
 const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;

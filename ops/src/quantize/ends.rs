@@ -5,6 +5,7 @@
 use super::centred::{Scale, only};
 use super::granularity::{range, reals};
 use crate::cpu::integer::End;
+use crate::cpu::math::ROUND;
 use crate::error::OpError;
 use crate::ir::dtype::DType;
 use crate::ir::numbers;
@@ -208,8 +209,6 @@ impl<const ROWS: bool> End<u8> for Requantized<ROWS> {
         } else {
             (run(&self.factors, column), run(&self.biases, column))
         };
-        // Adding this rounds a small number to an integer, ties to even, which then stands in the low bits.
-        const ROUND: f32 = 12_582_912.0;
         let (low, high) = (self.least - self.zero, self.greatest - self.zero);
         let mut bytes = [0; 8];
         for i in 0..8 {
