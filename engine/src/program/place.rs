@@ -25,8 +25,7 @@ pub(super) struct Layouts {
 impl Layouts {
     pub(super) fn storage(&self, value: &PlanValue) -> Option<Storage> {
         match (self.precision, value.dtype) {
-            // A bias or a factor per channel costs next to no memory, and its rounding shifts a whole channel.
-            (Precision::F16, DType::F32) if is_constant_vector(value) => Some(Storage::F32),
+            (Precision::F16, DType::F32) if is_small_constant(value) => Some(Storage::F32),
             (Precision::F16, DType::F32) if self.f16 => Some(Storage::F16),
             (Precision::F32, DType::F16 | DType::BF16) => Some(Storage::F32),
             (_, dtype) => storage_of(dtype, self.f16),
@@ -34,8 +33,12 @@ impl Layouts {
     }
 }
 
-fn is_constant_vector(value: &PlanValue) -> bool {
-    value.constant.is_some() && value.dims.iter().filter(|&&extent| extent != 1).count() <= 1
+/// Constants of at most this many elements stay f32: they are a few percent of a model's bytes, and most of what rounding
+/// weights does to its results. A bias shifts a whole channel, and the weights of the first layers are few.
+const SMALL: usize = 1 << 14;
+
+fn is_small_constant(value: &PlanValue) -> bool {
+    value.constant.as_ref().is_some_and(|constant| constant.len() <= SMALL)
 }
 
 /// A step with its place.
@@ -195,4 +198,27 @@ fn split(plan: &mut Plan, index: usize) {
         nodes: rest,
     };
     plan.steps.insert(index + 1, pointwise);
+}
+
+#[cfg(test)]
+mod tests {
+    use sardonyx_ops::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn halving_spares_small_constants() {
+        let value = |dims: &[usize], constant: bool| PlanValue {
+            name: "v".into(),
+            dtype: DType::F32,
+            dims: dims.to_vec(),
+            constant: constant.then(|| Tensor::from_vec(dims, vec![0.5f32; dims.iter().product()]).unwrap()),
+        };
+        let halved = Layouts { f16: true, precision: Precision::F16 };
+        assert_eq!(halved.storage(&value(&[SMALL], true)), Some(Storage::F32));
+        assert_eq!(halved.storage(&value(&[SMALL + 1], true)), Some(Storage::F16));
+        assert_eq!(halved.storage(&value(&[1], false)), Some(Storage::F16));
+        let whole = Layouts { f16: false, precision: Precision::F16 };
+        assert_eq!(whole.storage(&value(&[SMALL + 1], true)), Some(Storage::F32));
+    }
 }
