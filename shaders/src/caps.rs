@@ -50,6 +50,19 @@ impl Capabilities {
             .map(|(size, _)| size)
     }
 
+    /// Bytes of a piece of a tensor that is larger than a binding: a power of two.
+    pub fn piece_bytes(&self) -> u64 {
+        1 << self.binding_bytes.max(16).ilog2()
+    }
+
+    /// The bindings that a tensor of so many bytes takes.
+    pub fn pieces(&self, bytes: u64) -> u32 {
+        match bytes <= self.binding_bytes {
+            true => 1,
+            false => u32::try_from(bytes.div_ceil(self.piece_bytes())).unwrap_or(u32::MAX),
+        }
+    }
+
     /// A grid for `groups` workgroups in a row, folded into two axes where one is too short. Kernels compute their
     /// linear workgroup index as `id.y * count.x + id.x` and leave when it is past the end.
     pub fn linear_grid(&self, groups: u64) -> Option<[u32; 3]> {

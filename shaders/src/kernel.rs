@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::bound::{Bound, Slot};
 use crate::expression::{Expression, OPERAND_PARAMS};
 use crate::library;
 use crate::storage::{self, LONG4, Storage, ValueType, Width};
@@ -28,7 +29,7 @@ pub struct Kernel {
 pub struct Source {
     /// WGSL with entry point `main`.
     pub wgsl: String,
-    /// Storage bindings that are read, from 0 on.
+    /// Storage bindings that are read, from 0 on; a tensor bound in pieces has several.
     pub reads: usize,
     /// Those of them that are bound for writing all the same, a bit to each.
     pub writable: u64,
@@ -44,12 +45,11 @@ impl Kernel {
     /// Writes the source. A call `f_of_x(...)` in the kernel's file is one of library function `f` for the value type of
     /// input `x`, such as `f_f32` or `f_i64`.
     pub fn source(&self) -> Source {
-        self.source_with(0)
+        self.source_with(&Bound::default())
     }
 
-    /// The same, with the reads whose bits are set in `writable` bound as if they were written: a buffer that a dispatch
-    /// writes cannot be bound for reading only besides.
-    pub fn source_with(&self, writable: u64) -> Source {
+    /// The same for tensors that are bound otherwise than each for reading or writing in one range.
+    pub fn source_with(&self, bound: &Bound) -> Source {
         let variant = self.variant;
         let mut text = String::with_capacity(4096);
         let storages = || {
@@ -76,9 +76,9 @@ impl Kernel {
             body = body.replace(&format!("_of_{}(", input.name), &typed);
         }
         text.push_str(&body);
-        for (index, (input, (storage, width))) in variant.inputs.iter().zip(&self.inputs).enumerate() {
-            let access = access(writable, index);
-            storage::write_input(&mut text, index, access, input.name, *storage, *width);
+        let mut slots = Slots { bound, tensors: 0, bindings: 0, writable: 0 };
+        for (input, (storage, width)) in variant.inputs.iter().zip(&self.inputs) {
+            storage::write_input(&mut text, &slots.next(input.name, false), *storage, *width);
             let value = storage.value();
             let (name, one, four) = (input.name, value.scalar(), value.vector());
             let _ = writeln!(text, "alias {name}_value = {one};\nalias {name}_value4 = {four};");
@@ -94,17 +94,18 @@ impl Kernel {
                 lanes.join(", ")
             );
         }
-        let mut binding = self.inputs.len();
         for (index, operand) in self.expression.operands.iter().enumerate() {
-            let (access, name) = (access(writable, binding), format!("e{index}"));
-            storage::write_input(&mut text, binding, access, &name, operand.storage, operand.width);
-            binding += 1;
+            let name = format!("e{index}");
+            let slot = slots.next(&name, false);
+            storage::write_input(&mut text, &slot, operand.storage, operand.width);
         }
-        let reads = binding;
+        let reads = slots.bindings;
         for (index, output) in self.expression.outputs.iter().enumerate() {
-            storage::write_output(&mut text, binding, &format!("y{index}"), output.storage, output.width);
-            binding += 1;
+            let name = format!("y{index}");
+            let slot = slots.next(&name, true);
+            storage::write_output(&mut text, &slot, output.storage, output.width);
         }
+        let (binding, writable) = (slots.bindings, slots.writable);
         let writes = binding - reads;
         let _ = writeln!(text, "@group(0) @binding({binding}) var<uniform> params: Params;");
         let operands = self.expression.operands.len();
@@ -138,8 +139,26 @@ impl Kernel {
     }
 }
 
-/// How a read is bound.
-fn access(writable: u64, index: usize) -> &'static str {
-    let set = u32::try_from(index).ok().and_then(|index| writable.checked_shr(index)).unwrap_or(0) & 1 == 1;
-    if set { "read_write" } else { "read" }
+/// Hands out bindings, tensor by tensor.
+struct Slots<'a> {
+    bound: &'a Bound,
+    tensors: usize,
+    bindings: usize,
+    /// Reads bound for writing, a bit to each binding.
+    writable: u64,
+}
+
+impl Slots<'_> {
+    fn next<'n>(&mut self, name: &'n str, written: bool) -> Slot<'n> {
+        let pieces = self.bound.pieces(self.tensors);
+        let write = written || self.bound.writable(self.tensors);
+        let index = self.bindings;
+        self.tensors += 1;
+        self.bindings += pieces as usize;
+        if write && !written {
+            let bits = (index..self.bindings).filter_map(|at| 1u64.checked_shl(u32::try_from(at).ok()?));
+            self.writable |= bits.fold(0, |all, bit| all | bit);
+        }
+        Slot { index, name, write, pieces, piece_bytes: self.bound.piece_bytes }
+    }
 }

@@ -5,6 +5,7 @@
 //! [`expression::Expression`] applied to each result before it is stored. [`Kernel::source`] is a pure function; this
 //! crate knows neither devices nor operators.
 
+pub mod bound;
 pub mod caps;
 pub mod expression;
 mod kernel;
@@ -15,5 +16,6 @@ pub mod storage;
 pub mod table;
 mod unroll;
 
+pub use bound::Bound;
 pub use caps::Capabilities;
 pub use kernel::{Kernel, Source};

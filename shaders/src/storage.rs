@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use crate::bound::Slot;
+
 /// The layout of a tensor's elements in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Storage {
@@ -78,18 +80,19 @@ impl Storage {
         self.bytes() >= 4 || self == Storage::F16
     }
 
-    fn array(self, width: Width) -> &'static str {
+    /// The element of the array that a binding is, and its bytes.
+    fn element(self, width: Width) -> (&'static str, u64) {
         match (self, width) {
-            (Storage::F32, Width::One) => "array<f32>",
-            (Storage::F32, Width::Four) => "array<vec4<f32>>",
-            (Storage::F16, Width::One) => "array<f16>",
-            (Storage::F16, Width::Four) => "array<vec4<f16>>",
-            (Storage::I32, Width::One) => "array<i32>",
-            (Storage::I32, Width::Four) => "array<vec4<i32>>",
-            (Storage::U32, Width::One) => "array<u32>",
-            (Storage::U32, Width::Four) => "array<vec4<u32>>",
-            (Storage::I64, _) => "array<vec2<u32>>",
-            (Storage::I8 | Storage::U8 | Storage::Bool, _) => "array<u32>",
+            (Storage::F32, Width::One) => ("f32", 4),
+            (Storage::F32, Width::Four) => ("vec4<f32>", 16),
+            (Storage::F16, Width::One) => ("f16", 2),
+            (Storage::F16, Width::Four) => ("vec4<f16>", 8),
+            (Storage::I32, Width::One) => ("i32", 4),
+            (Storage::I32, Width::Four) => ("vec4<i32>", 16),
+            (Storage::U32, Width::One) => ("u32", 4),
+            (Storage::U32, Width::Four) => ("vec4<u32>", 16),
+            (Storage::I64, _) => ("vec2<u32>", 8),
+            (Storage::I8 | Storage::U8 | Storage::Bool, _) => ("u32", 4),
         }
     }
 }
@@ -149,34 +152,29 @@ impl ValueType {
 /// Four 64-bit integers, for kernels with such a binding.
 pub(crate) const LONG4: &str = "struct Long4 { lo: vec4<u32>, hi: vec4<u32> }\n";
 
-/// Writes the binding, of this access, and the accessors `NAME_at` and `NAME_at4` of an input.
-pub(crate) fn write_input(
-    out: &mut String,
-    index: usize,
-    access: &str,
-    name: &str,
-    storage: Storage,
-    width: Width,
-) {
-    let (value, array) = (storage.value(), storage.array(width));
+/// Writes the bindings and the accessors `NAME_at` and `NAME_at4` of an input.
+pub(crate) fn write_input(out: &mut String, slot: &Slot<'_>, storage: Storage, width: Width) {
+    let (name, value) = (slot.name, storage.value());
     let (scalar, vector) = (value.scalar(), value.vector());
-    let _ = writeln!(out, "@group(0) @binding({index}) var<storage, {access}> {name}: {array};");
+    let (element, bytes) = storage.element(width);
+    slot.declare(out, element, bytes);
+    let (each, group) = (slot.load("i"), slot.load("i >> 2u"));
     let one = match (storage, width) {
-        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => format!("{name}[i >> 2u][i & 3u]"),
-        (Storage::F32 | Storage::I32 | Storage::U32, Width::One) | (Storage::I64, _) => format!("{name}[i]"),
-        (Storage::F16, Width::Four) => format!("f32({name}[i >> 2u][i & 3u])"),
-        (Storage::F16, Width::One) => format!("f32({name}[i])"),
-        (Storage::U8, _) => format!("extractBits({name}[i >> 2u], (i & 3u) * 8u, 8u)"),
-        (Storage::I8, _) => format!("extractBits(bitcast<i32>({name}[i >> 2u]), (i & 3u) * 8u, 8u)"),
-        (Storage::Bool, _) => format!("(({name}[i >> 2u] >> ((i & 3u) * 8u)) & 255u) != 0u"),
+        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => format!("{group}[i & 3u]"),
+        (Storage::F32 | Storage::I32 | Storage::U32, Width::One) | (Storage::I64, _) => each,
+        (Storage::F16, Width::Four) => format!("f32({group}[i & 3u])"),
+        (Storage::F16, Width::One) => format!("f32({each})"),
+        (Storage::U8, _) => format!("extractBits({group}, (i & 3u) * 8u, 8u)"),
+        (Storage::I8, _) => format!("extractBits(bitcast<i32>({group}), (i & 3u) * 8u, 8u)"),
+        (Storage::Bool, _) => format!("(({group} >> ((i & 3u) * 8u)) & 255u) != 0u"),
     };
     let _ = writeln!(out, "fn {name}_at(i: u32) -> {scalar} {{ return {one}; }}");
     let four = match (storage, width) {
-        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => format!("{name}[i >> 2u]"),
-        (Storage::F16, Width::Four) => format!("vec4<f32>({name}[i >> 2u])"),
-        (Storage::U8, Width::Four) => format!("unpack4xU8({name}[i >> 2u])"),
-        (Storage::I8, Width::Four) => format!("unpack4xI8({name}[i >> 2u])"),
-        (Storage::Bool, Width::Four) => format!("unpack4xU8({name}[i >> 2u]) != vec4<u32>(0u)"),
+        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => group,
+        (Storage::F16, Width::Four) => format!("vec4<f32>({group})"),
+        (Storage::U8, Width::Four) => format!("unpack4xU8({group})"),
+        (Storage::I8, Width::Four) => format!("unpack4xI8({group})"),
+        (Storage::Bool, Width::Four) => format!("unpack4xU8({group}) != vec4<u32>(0u)"),
         _ => value.gather([
             &format!("{name}_at(i)"),
             &format!("{name}_at(i + 1u)"),
@@ -187,25 +185,25 @@ pub(crate) fn write_input(
     let _ = writeln!(out, "fn {name}_at4(i: u32) -> {vector} {{ return {four}; }}");
 }
 
-/// Writes the binding and the accessor `NAME_put4(i, v, n)` of an output, which stores the first `n` lanes of `v` from
+/// Writes the bindings and the accessor `NAME_put4(i, v, n)` of an output, which stores the first `n` lanes of `v` from
 /// element `i` on. With [`Width::Four`] the index is a multiple of four and all lanes are stored: the padding behind a
 /// tensor takes the excess. Storage that can also gets `NAME_put(i, v)`.
-pub(crate) fn write_output(out: &mut String, index: usize, name: &str, storage: Storage, width: Width) {
-    let (value, array) = (storage.value(), storage.array(width));
+pub(crate) fn write_output(out: &mut String, slot: &Slot<'_>, storage: Storage, width: Width) {
+    let (name, value) = (slot.name, storage.value());
     let (scalar, vector) = (value.scalar(), value.vector());
-    let _ = writeln!(out, "@group(0) @binding({index}) var<storage, read_write> {name}: {array};");
+    let (element, bytes) = storage.element(width);
+    slot.declare(out, element, bytes);
+    slot.declare_stores(out, element, bytes);
     if storage.writes_single() && (width == Width::One || storage == Storage::I64) {
-        let cast = if storage == Storage::F16 { "f16(v)" } else { "v" };
-        let _ = writeln!(out, "fn {name}_put(i: u32, v: {scalar}) {{ {name}[i] = {cast}; }}");
+        let put = slot.store("i", if storage == Storage::F16 { "f16(v)" } else { "v" });
+        let _ = writeln!(out, "fn {name}_put(i: u32, v: {scalar}) {{ {put} }}");
     }
     let all = match (storage, width) {
-        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => format!("{name}[i >> 2u] = v;"),
-        (Storage::F16, Width::Four) => format!("{name}[i >> 2u] = vec4<f16>(v);"),
-        (Storage::U8, _) => format!("{name}[i >> 2u] = pack4xU8(v);"),
-        (Storage::I8, _) => format!("{name}[i >> 2u] = pack4xI8(v);"),
-        (Storage::Bool, _) => {
-            format!("{name}[i >> 2u] = pack4xU8(select(vec4<u32>(0u), vec4<u32>(1u), v));")
-        }
+        (Storage::F32 | Storage::I32 | Storage::U32, Width::Four) => slot.store("i >> 2u", "v"),
+        (Storage::F16, Width::Four) => slot.store("i >> 2u", "vec4<f16>(v)"),
+        (Storage::U8, _) => slot.store("i >> 2u", "pack4xU8(v)"),
+        (Storage::I8, _) => slot.store("i >> 2u", "pack4xI8(v)"),
+        (Storage::Bool, _) => slot.store("i >> 2u", "pack4xU8(select(vec4<u32>(0u), vec4<u32>(1u), v))"),
         _ => (0..4).fold(String::new(), |mut text, lane| {
             let v = value.lane("v", lane);
             let _ = match lane {

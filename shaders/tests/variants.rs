@@ -4,10 +4,10 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use sardonyx_shaders::Kernel;
 use sardonyx_shaders::expression::{Expression, Operand, Output, Pattern, Step};
 use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::table::{Accumulator, VARIANTS, Variant};
+use sardonyx_shaders::{Bound, Kernel};
 
 const STORAGES: [Storage; 8] = [
     Storage::F32,
@@ -98,8 +98,16 @@ fn every_variant_translates_to_every_target() {
     for variant in VARIANTS {
         for kernel in kernels(variant) {
             let label = format!("{} {:?} {:?}", variant.name, kernel.inputs, kernel.knobs);
-            for writable in [0, u64::MAX] {
-                let targets = translate(&label, &kernel.source_with(writable).wgsl);
+            let tensors = kernel.inputs.len() + kernel.expression.outputs.len();
+            let pieces: Vec<u32> = (0..tensors as u32).map(|index| 2 + index % 3).collect();
+            let ways = [
+                Bound::default(),
+                Bound { writable: u64::MAX, ..Bound::default() },
+                // A kernel that indexed a tensor itself would not find it.
+                Bound { writable: 1, pieces, piece_bytes: 1 << 27 },
+            ];
+            for bound in ways {
+                let targets = translate(&label, &kernel.source_with(&bound).wgsl);
                 assert!(targets.spirv > 100 && targets.msl > 100 && targets.hlsl > 100, "{label}");
             }
             count += 1;

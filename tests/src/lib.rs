@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use half::{bf16, f16};
-use sardonyx::{Device, DeviceKind, Fallback, Place, PlanSession, Precision, Select};
+use sardonyx::{Capabilities, Device, DeviceKind, Fallback, Place, PlanSession, Precision, Select};
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::{Plan, PlanEpilogue, PlanStep, PlanValue};
 use sardonyx_ops::{DType, Operator, Tensor};
@@ -187,6 +187,7 @@ pub struct Check {
     f16: f64,
     gpu: bool,
     half: bool,
+    binding_bytes: Option<u64>,
     epilogue: Option<(sardonyx_ops::expr::Expr, Vec<Tensor>)>,
 }
 
@@ -204,6 +205,7 @@ impl Check {
             f16: 4e-3,
             gpu: true,
             half: true,
+            binding_bytes: None,
             epilogue: None,
         }
     }
@@ -240,6 +242,12 @@ impl Check {
     /// Not with f32 tensors held as f16: rounding these inputs would change what is tested.
     pub fn as_modelled(mut self) -> Check {
         self.half = false;
+        self
+    }
+
+    /// GPUs bind no more than so many bytes at once.
+    pub fn binding_bytes(mut self, bytes: u64) -> Check {
+        self.binding_bytes = Some(bytes);
         self
     }
 
@@ -325,7 +333,13 @@ impl Check {
         want.retain(|_| wanted.next() == Some(&true));
         let _turn = gpu_turn();
         self.run_on(&Device::cpu(), &plan, &given, &want, Precision::Model);
+        let narrowed = |gpu: &Device| {
+            let Some(binding_bytes) = self.binding_bytes else { return gpu.clone() };
+            let caps = Capabilities { binding_bytes, ..gpu.capabilities().unwrap().clone() };
+            Device::open_narrowed(Select::Name(&gpu.info().id), &caps).unwrap()
+        };
         for gpu in gpus() {
+            let gpu = &narrowed(gpu);
             self.run_on(gpu, &plan, &given, &want, Precision::Model);
             if self.half && gpu.capabilities().unwrap().f16 {
                 self.run_on(gpu, &plan, &given, &want, Precision::F16);

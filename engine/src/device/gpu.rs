@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sardonyx_shaders::{Capabilities, Kernel, Source};
+use sardonyx_shaders::{Bound, Capabilities, Kernel, Source};
 
 use super::list::DeviceInfo;
 use crate::error::{Error, Result};
@@ -28,11 +28,11 @@ type Compiled = Vec<(BoundKernel, Arc<Pipeline>)>;
 /// Most storage buffers bound to one kernel: a bit to each says how it is bound.
 const MOST_BINDINGS: u32 = 64;
 
-/// A kernel, and which of its reads are bound for writing because they share a buffer with what it writes.
+/// A kernel, and how its tensors are bound. Reads that share a buffer with what it writes are bound for writing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct BoundKernel {
     pub(crate) kernel: Kernel,
-    pub(crate) writable: u64,
+    pub(crate) bound: Bound,
 }
 
 /// A compiled kernel.
@@ -287,7 +287,7 @@ impl Gpu {
     }
 
     fn compile(&self, bound: &BoundKernel) -> Result<Pipeline> {
-        let source = bound.kernel.source_with(bound.writable);
+        let source = bound.kernel.source_with(&bound.bound);
         let name = bound.kernel.variant.name;
         let (layout, pipeline_layout) = self.layout(&source)?;
         let pipeline = self.scoped(|| {

@@ -203,10 +203,7 @@ impl Program {
         self.launches.iter().any(|launch| {
             let all = 0..launch.bindings.len();
             let buffer = |index: usize| Some(&links.bound((*launch.values.get(index)?)?)?.buffer);
-            let writes = |index: &usize| {
-                let bit = launch.kernel.writable.checked_shr(*index as u32).unwrap_or(0) & 1;
-                *index >= launch.reads || bit == 1
-            };
+            let writes = |index: &usize| *index >= launch.reads || launch.kernel.bound.writable(*index);
             all.clone().filter(|index| !writes(index)).any(|read| {
                 buffer(read).is_some()
                     && all.clone().filter(writes).any(|other| buffer(other) == buffer(read))

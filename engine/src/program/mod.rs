@@ -119,6 +119,14 @@ enum BufferPlace {
     Weights { buffer: usize, offset: u64, bytes: u64 },
 }
 
+impl BufferPlace {
+    fn bytes(&self) -> u64 {
+        match *self {
+            BufferPlace::Arena { bytes, .. } | BufferPlace::Weights { bytes, .. } => bytes,
+        }
+    }
+}
+
 /// One launch of a kernel, bound to memory.
 struct Launch {
     /// The step, and which of its dispatches.

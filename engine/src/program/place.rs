@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sardonyx_ops::dispatch::Candidate;
+use sardonyx_ops::dispatch::{Binding, Candidate, Dispatch};
 use sardonyx_ops::expr::{Expr, ExprNode};
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
@@ -134,9 +134,8 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     let storage = |value: &PlanValue| layouts.storage(value);
     let operands = epilogue_operands(&plan.values, step, &storage);
     let problem = problem(&plan.values, step, &operands, &storage);
-    let most = caps.binding_bytes.min(caps.buffer_bytes);
-    let beyond =
-        |bytes: u64| format!("a tensor of {bytes} bytes is beyond the device's binding limit of {most}");
+    let most = caps.buffer_bytes;
+    let beyond = |bytes: u64| format!("a tensor of {bytes} bytes is beyond the device's buffers of {most}");
     for operand in problem.inputs.iter().flatten().chain(&problem.outputs).chain(&operands) {
         let bytes = operand.storage.map_or(0, |storage| buffer_bytes(storage, operand.len()));
         if bytes > most {
@@ -150,17 +149,37 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     let mut reasons: Vec<String> =
         lowering.refused.iter().map(|refusal| format!("{}: {}", refusal.kernel, refusal.reason)).collect();
     for candidate in lowering.candidates {
-        let bindings = caps.storage_buffers as usize;
-        let scratch = candidate.scratch.iter().map(|scratch| buffer_bytes(scratch.storage, scratch.len));
-        let packed = candidate.packed.iter().map(|(tensor, storage)| buffer_bytes(*storage, tensor.len()));
-        let largest = scratch.chain(packed).max().unwrap_or(0);
-        match candidate.dispatches.iter().find(|d| d.reads.len() + d.writes.len() > bindings) {
+        let scratch = |index: usize| {
+            let scratch = candidate.scratch.get(index)?;
+            Some(buffer_bytes(scratch.storage, scratch.len))
+        };
+        let packed = |index: usize| {
+            let (tensor, storage) = candidate.packed.get(index)?;
+            Some(buffer_bytes(*storage, tensor.len()))
+        };
+        let whole = |operand: &Operand<'_>| Some(buffer_bytes(operand.storage?, operand.len()));
+        let bytes = |binding: &Binding| match *binding {
+            Binding::Input(index) => problem.inputs.get(index)?.as_ref().and_then(whole),
+            Binding::Output(index) => problem.outputs.get(index).and_then(whole),
+            Binding::Operand(index) => operands.get(index).and_then(whole),
+            Binding::Packed(index) => packed(index),
+            Binding::Scratch(index) => scratch(index),
+        };
+        let own = (0..candidate.scratch.len()).filter_map(scratch);
+        let largest = own.chain((0..candidate.packed.len()).filter_map(packed)).max().unwrap_or(0);
+        // A tensor beyond the binding limit takes several bindings.
+        let bindings = |dispatch: &Dispatch| -> u64 {
+            let tensors = dispatch.reads.iter().chain(&dispatch.writes);
+            tensors.map(|tensor| u64::from(caps.pieces(bytes(tensor).unwrap_or(0)))).sum()
+        };
+        let most_bindings = u64::from(caps.storage_buffers);
+        match candidate.dispatches.iter().find(|dispatch| bindings(dispatch) > most_bindings) {
             None if largest > most => reasons.push(beyond(largest)),
             None => return Ok(Placed::Device(candidate, reasons)),
             Some(dispatch) => reasons.push(format!(
-                "{}: it binds {} tensors, the device {bindings}",
+                "{}: its tensors take {} bindings, the device has {most_bindings}",
                 dispatch.kernel.variant.name,
-                dispatch.reads.len() + dispatch.writes.len()
+                bindings(dispatch)
             )),
         }
     }

@@ -7,8 +7,8 @@ use sardonyx_ops::Tensor;
 use sardonyx_ops::dispatch::Binding;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::Plan;
-use sardonyx_shaders::Capabilities;
 use sardonyx_shaders::storage::Storage;
+use sardonyx_shaders::{Bound, Capabilities};
 
 use super::arena::Spot;
 use super::place::{Layouts, Placed};
@@ -112,7 +112,9 @@ pub(super) fn plan(
             let bindings: Vec<BufferPlace> = bindings.collect();
             let named = dispatch.reads.iter().chain(&dispatch.writes);
             let values = named.map(|binding| Some(roots[bound_value(step, *binding)?.0])).collect();
+            let bytes: Vec<u64> = bindings.iter().map(BufferPlace::bytes).collect();
             let writable = writable(&bindings, dispatch.reads.len());
+            let bound = caps.map_or_else(Bound::default, |caps| Bound::new(caps, writable, &bytes));
             let mut params = vec![pending.param(&dispatch.params, alignment)];
             if !dispatch.operands.is_empty() {
                 params.push(pending.param(bytemuck::cast_slice(&dispatch.operands), alignment));
@@ -120,7 +122,7 @@ pub(super) fn plan(
             pending.launches.push(Launch {
                 step: index,
                 number,
-                kernel: BoundKernel { kernel: dispatch.kernel.clone(), writable },
+                kernel: BoundKernel { kernel: dispatch.kernel.clone(), bound },
                 bindings,
                 reads: dispatch.reads.len(),
                 values,

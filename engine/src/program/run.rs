@@ -77,9 +77,16 @@ impl Program {
     /// Binds a launch to the memory of a context and to what a host has bound there.
     pub(super) fn group(&self, context: &Context, gpu: &Gpu, index: usize) -> Result<wgpu::BindGroup> {
         let launch = &self.launches[index];
-        let storage = launch.bindings.iter().zip(&launch.values).map(|(place, value)| {
+        let tensors = launch.bindings.iter().zip(&launch.values).enumerate();
+        let storage = tensors.flat_map(|(tensor, (place, value))| {
             let bound = value.and_then(|id| context.links.bound(id));
-            self.binding(context, *place, bound)
+            let (buffer, offset) = self.binding(context, *place, bound);
+            let pieces = launch.kernel.bound.ranges(tensor, place.bytes());
+            pieces.map(move |(from, bytes)| wgpu::BufferBinding {
+                buffer,
+                offset: offset + from,
+                size: wgpu::BufferSize::new(bytes),
+            })
         });
         let uniform = launch.params.iter().filter_map(|&(offset, size)| {
             Some(wgpu::BufferBinding {
@@ -105,28 +112,17 @@ impl Program {
         })
     }
 
+    /// The buffer that a tensor lies in, and from where on.
     fn binding<'c>(
         &'c self,
         context: &'c Context,
         place: BufferPlace,
         bound: Option<&'c DeviceTensor>,
-    ) -> wgpu::BufferBinding<'c> {
+    ) -> (&'c wgpu::Buffer, u64) {
         match (place, bound) {
-            (BufferPlace::Arena { bytes, .. }, Some(tensor)) => wgpu::BufferBinding {
-                buffer: &tensor.buffer,
-                offset: tensor.offset,
-                size: wgpu::BufferSize::new(bytes),
-            },
-            (BufferPlace::Arena { arena, offset, bytes }, None) => wgpu::BufferBinding {
-                buffer: &context.device[arena],
-                offset,
-                size: wgpu::BufferSize::new(bytes),
-            },
-            (BufferPlace::Weights { buffer, offset, bytes }, _) => wgpu::BufferBinding {
-                buffer: &self.made.weights[buffer],
-                offset,
-                size: wgpu::BufferSize::new(bytes),
-            },
+            (BufferPlace::Arena { .. }, Some(tensor)) => (&tensor.buffer, tensor.offset),
+            (BufferPlace::Arena { arena, offset, .. }, None) => (&context.device[arena], offset),
+            (BufferPlace::Weights { buffer, offset, .. }, _) => (&self.made.weights[buffer], offset),
         }
     }
 

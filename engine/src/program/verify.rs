@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use sardonyx_ops::dispatch::{Binding, Candidate, Dispatch};
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::PlanStep;
-use sardonyx_shaders::Capabilities;
 use sardonyx_shaders::storage::Storage;
+use sardonyx_shaders::{Bound, Capabilities};
 
 use super::place::{Layouts, Placed};
 use super::{BufferPlace, CpuStep, HostPlace, LINE, Launch, Program};
@@ -272,11 +272,16 @@ impl Verifier<'_> {
         }
         self.params(launch, dispatch, caps)?;
         let wanted: Vec<Binding> = dispatch.reads.iter().chain(&dispatch.writes).copied().collect();
-        let (bound, most) = (launch.bindings.len(), caps.storage_buffers as usize);
-        if bound != wanted.len() || bound > most {
-            return Err(format!("{bound} bindings for {}, the device has {most}", wanted.len()));
+        let how = &launch.kernel.bound;
+        let (given, most) = (launch.bindings.len(), u64::from(caps.storage_buffers));
+        let bound: u64 = (0..given).map(|tensor| u64::from(how.pieces(tensor))).sum();
+        if given != wanted.len() || bound > most {
+            return Err(format!("{bound} bindings for {} tensors, the device has {most}", wanted.len()));
         }
-        let mut ranges = Vec::with_capacity(bound);
+        for (tensor, place) in launch.bindings.iter().enumerate() {
+            self.pieces(how, tensor, place.bytes(), caps)?;
+        }
+        let mut ranges = Vec::with_capacity(given);
         for (&binding, place) in wanted.iter().zip(&launch.bindings) {
             ranges.push(self.range(launch.step, candidate, binding, place, caps)?);
         }
@@ -293,8 +298,7 @@ impl Verifier<'_> {
                 if overlap((offset, bytes), (from, len)) {
                     return Err(format!("{owner:?} is written over another binding"));
                 }
-                let writable = launch.kernel.writable.checked_shr(other as u32).unwrap_or(0) & 1 == 1;
-                if other < reads && !writable {
+                if other < reads && !how.writable(other) {
                     return Err("a buffer is bound for reading only and for writing".to_owned());
                 }
             }
@@ -366,11 +370,26 @@ impl Verifier<'_> {
         if !offset.is_multiple_of(u64::from(caps.offset_alignment)) {
             return Err(format!("{binding:?} is bound at {offset}, which is not aligned"));
         }
-        if bytes > caps.binding_bytes {
-            return Err(format!("{binding:?} is bound with {bytes} bytes, beyond the device's limit"));
-        }
         // What has no elements is written by nothing.
         Ok(owner.filter(|_| len > 0))
+    }
+
+    /// The pieces in which a tensor is bound are within the device's limits, and cover it.
+    fn pieces(&self, how: &Bound, tensor: usize, bytes: u64, caps: &Capabilities) -> Result<(), String> {
+        let mut end = 0;
+        for (from, len) in how.ranges(tensor, bytes) {
+            if len == 0 || len > caps.binding_bytes {
+                return Err(format!("tensor {tensor} is bound with {len} bytes, beyond the device's limit"));
+            }
+            if from != end || !from.is_multiple_of(u64::from(caps.offset_alignment)) {
+                return Err(format!("tensor {tensor} is bound in a piece from {from} on"));
+            }
+            end = from + len;
+        }
+        match end == bytes {
+            true => Ok(()),
+            false => Err(format!("tensor {tensor} is bound up to {end} of {bytes} bytes")),
+        }
     }
 
     /// The uniform bindings of a launch hold what the dispatch gives.

@@ -157,7 +157,7 @@ fn no_buffer_is_bound_for_reading_only_and_for_writing() {
                 *arena = 0;
             }
         }
-        program.launches.iter_mut().for_each(|launch| launch.kernel.writable = 0);
+        program.launches.iter_mut().for_each(|launch| launch.kernel.bound.writable = 0);
     });
 }
 
@@ -167,6 +167,13 @@ fn limits_of_the_device_are_kept() {
     planted("beyond the device's limit", |_, caps| caps.grid_axis = 0);
     planted("beyond the device's limit", |_, caps| caps.binding_bytes = 128);
     planted("beyond the device's limit", |_, caps| caps.buffer_bytes = 128);
+    let pieces = |program: &mut Program, pieces: Vec<u32>, piece_bytes| {
+        let bound = &mut program.launches[1].kernel.bound;
+        (bound.pieces, bound.piece_bytes) = (pieces, piece_bytes);
+    };
+    planted("beyond the device's limit", |program, _| pieces(program, vec![2], 1 << 30));
+    planted("in a piece from 64 on", |program, _| pieces(program, vec![2], 64));
+    planted("the device has 8", |program, _| pieces(program, vec![9], 256));
     planted("another kernel", |program, _| program.launches[0].grid = [2, 1, 1]);
     planted("staging", |program, _| program.staging_bytes = 16);
 }
