@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use sardonyx_ops::Tensor;
 use sardonyx_ops::plan::Plan;
 
-use crate::device::Device;
+use crate::device::{Compiler, Device};
 use crate::error::{Error, Result};
 use crate::placement::Placement;
 use crate::profile::Recorder;
@@ -23,8 +23,13 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(plan: Plan, device: &Device, settings: Settings) -> Result<Bound> {
-        let program = program::build(plan, device, settings)?;
+    pub(crate) fn new(
+        plan: Plan,
+        device: &Device,
+        settings: Settings,
+        compiler: Compiler<'_>,
+    ) -> Result<Bound> {
+        let program = program::build(plan, device, settings, compiler)?;
         let first = program.context(device)?;
         Ok(Bound { program, device: device.clone(), contexts: Mutex::new(vec![first]) })
     }
@@ -78,7 +83,7 @@ impl PlanSession {
     ) -> Result<PlanSession> {
         program::suit(&mut plan, device);
         let settings = Settings { fallback, precision, memory_budget: None, taps: false };
-        Ok(PlanSession { bound: Bound::new(plan, device, settings)? })
+        Ok(PlanSession { bound: Bound::new(plan, device, settings, Compiler::default())? })
     }
 
     /// Runs once, inputs and outputs in the plan's order.

@@ -19,6 +19,7 @@
 //! ```
 
 mod bound;
+mod cache;
 mod context;
 mod coverage;
 mod device;
@@ -44,7 +45,7 @@ pub use device_tensor::DeviceTensor;
 pub use error::{Error, Result};
 pub use memory::MemoryPlan;
 pub use model::Model;
-pub use observer::{Event, Observer};
+pub use observer::{CacheUse, Event, Observer};
 pub use placement::{Place, PlacedStep, Placement};
 pub use profile::{Clock, HostStage, Profile, ProfiledRun, ProfiledStep, Roofs, StageSpan, StepSpan};
 pub use sardonyx_importer::{LoadLimits, Metadata, ValueSpec as TensorSpec};

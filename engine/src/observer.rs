@@ -1,6 +1,7 @@
 //! Events for a host that counts and logs: what was planned, what ran and how long, what fell back, what failed.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,24 @@ pub enum Event<'a> {
         /// The step, with the reason.
         step: &'a PlacedStep,
     },
+    /// Kernels were compiled for a device. It comes before the [`Event::Planned`] whose time it is a part of.
+    Compiled {
+        /// The device.
+        device: &'a str,
+        /// How many.
+        kernels: usize,
+        /// Whether compiled code was in the folder of [`crate::SessionBuilder::cache`].
+        cache: CacheUse,
+        /// The time that it took, with reading and writing the folder.
+        took: Duration,
+    },
+    /// What was compiled could not be kept in the folder of [`crate::SessionBuilder::cache`]. Nothing else suffers.
+    CacheUnwritable {
+        /// The folder.
+        folder: &'a Path,
+        /// Why.
+        error: &'a std::io::Error,
+    },
     /// A run ended well.
     Ran {
         /// The device.
@@ -52,6 +71,22 @@ pub enum Event<'a> {
         /// The error; its code is stable.
         error: &'a Error,
     },
+}
+
+/// What came of looking for compiled kernels in a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CacheUse {
+    /// There is no folder.
+    Off,
+    /// The device gives no compiled code: only Vulkan does, when the feature `PIPELINE_CACHE` is enabled.
+    Unsupported,
+    /// The code of these kernels was there.
+    Hit,
+    /// It was not there.
+    Miss,
+    /// Something else was there, or it was damaged, and was not used.
+    Refused,
 }
 
 /// An observer, or nobody.

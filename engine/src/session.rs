@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use sardonyx_ops::ir::graph::Graph;
 use sardonyx_ops::plan::Decision;
 use sardonyx_ops::{Item, Tensor};
 
+use crate::cache::CacheFolder;
 use crate::device::{Device, Select};
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
@@ -58,6 +60,7 @@ pub struct SessionBuilder {
     memory_budget: Option<u64>,
     taps: bool,
     observer: Observed,
+    cache: Option<CacheFolder>,
     dims: BTreeMap<String, usize>,
     shapes: BTreeMap<String, Vec<usize>>,
     pub(crate) options: PlanOptions,
@@ -112,6 +115,14 @@ impl SessionBuilder {
         self
     }
 
+    /// A folder to keep compiled kernels in, so that later processes start sooner; without one, nothing is kept. Processes
+    /// may share it. What is damaged in it, or of another engine, device or driver, is made anew; when it cannot be
+    /// written, the observer is told, and nothing else changes. Today only devices through Vulkan give compiled code.
+    pub fn cache(mut self, folder: impl AsRef<Path>) -> Self {
+        self.cache = Some(CacheFolder::new(folder.as_ref()));
+        self
+    }
+
     /// Keeps the results of all steps, for [`Session::run_tapped`]. The plan is the same; its memory is not reused.
     pub fn taps(mut self) -> Self {
         self.taps = true;
@@ -149,6 +160,7 @@ impl SessionBuilder {
             settings,
             options: self.options,
             observer: self.observer,
+            cache: self.cache,
             pool: Arc::new(pool),
             facts,
             stages: Stages::default(),
@@ -235,6 +247,7 @@ pub struct Session {
     settings: Settings,
     options: PlanOptions,
     observer: Observed,
+    cache: Option<CacheFolder>,
     pool: Arc<rayon::ThreadPool>,
     facts: Vec<Fact>,
     stages: Stages,
@@ -347,6 +360,7 @@ impl Session {
             options: &self.options,
             pool: &self.pool,
             observer: &self.observer,
+            cache: self.cache.as_ref(),
         }
     }
 

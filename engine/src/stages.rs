@@ -9,7 +9,8 @@ use sardonyx_ops::plan::{Decision, Plan};
 use sardonyx_ops::{Item, Tensor};
 
 use crate::bound::Bound;
-use crate::device::Device;
+use crate::cache::CacheFolder;
+use crate::device::{Compiler, Device};
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
 use crate::observer::{Event, Observed};
@@ -60,6 +61,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) options: &'a PlanOptions,
     pub(crate) pool: &'a rayon::ThreadPool,
     pub(crate) observer: &'a Observed,
+    pub(crate) cache: Option<&'a CacheFolder>,
 }
 
 impl Stages {
@@ -132,7 +134,8 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
 }
 
 fn bind(plan: Plan, maker: &Maker<'_>) -> Result<Bound> {
-    Bound::new(plan, maker.device, maker.settings)
+    let compiler = Compiler { cache: maker.cache, observer: Some(maker.observer) };
+    Bound::new(plan, maker.device, maker.settings, compiler)
 }
 
 /// Runs a stage and those after it. Returns the outputs and the stages met.

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sardonyx_shaders::{Bound, Capabilities, Kernel, Source};
 
 use super::list::DeviceInfo;
+use super::stored::{Compiler, Stored};
 use crate::error::{Error, Result};
 
 /// Optional features that kernels and timing use.
 pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::PIPELINE_CACHE)
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
@@ -235,8 +237,13 @@ impl Gpu {
         Err(self.explained("the read-back buffer could not be mapped".to_owned()))
     }
 
-    /// The pipelines of `kernels`, compiled in parallel where they are new.
-    pub(crate) fn pipelines(&self, kernels: &[&BoundKernel]) -> Result<HashMap<BoundKernel, Arc<Pipeline>>> {
+    /// The pipelines of `kernels`, compiled in parallel where they are new, with what the folder of `compiler` holds of them.
+    pub(crate) fn pipelines(
+        &self,
+        kernels: &[&BoundKernel],
+        compiler: Compiler<'_>,
+    ) -> Result<HashMap<BoundKernel, Arc<Pipeline>>> {
+        let start = Instant::now();
         let mut ready = HashMap::new();
         let mut missing: Vec<&BoundKernel> = Vec::new();
         {
@@ -249,13 +256,17 @@ impl Gpu {
                 }
             }
         }
+        if missing.is_empty() {
+            return Ok(ready);
+        }
+        let stored = compiler.cache.map(|folder| Stored::open(self, folder, kernels));
         let next = std::sync::atomic::AtomicUsize::new(0);
         let workers =
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(missing.len());
         let compile_all = || {
             let mut made = Vec::new();
             while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                made.push(((*kernel).clone(), Arc::new(self.compile(kernel)?)));
+                made.push(((*kernel).clone(), Arc::new(self.compile(kernel, stored.as_ref())?)));
             }
             Ok(made)
         };
@@ -283,10 +294,12 @@ impl Gpu {
                 ready.insert(kernel, pipeline);
             }
         }
+        drop(known);
+        compiler.finish(&self.id, missing.len(), stored, start);
         Ok(ready)
     }
 
-    fn compile(&self, bound: &BoundKernel) -> Result<Pipeline> {
+    fn compile(&self, bound: &BoundKernel, stored: Option<&Stored<'_>>) -> Result<Pipeline> {
         let source = bound.kernel.source_with(&bound.bound);
         let name = bound.kernel.variant.name;
         let (layout, pipeline_layout) = self.layout(&source)?;
@@ -305,7 +318,7 @@ impl Gpu {
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
-                cache: None,
+                cache: stored.and_then(Stored::cache),
             })
         })?;
         Ok(Pipeline { pipeline, layout })

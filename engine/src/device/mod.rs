@@ -4,6 +4,7 @@ mod gpu;
 mod limits;
 mod list;
 mod select;
+mod stored;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub(crate) use gpu::{BoundKernel, Gpu, Pipeline, Staging};
 pub use list::{DeviceInfo, DeviceKind};
 use sardonyx_shaders::Capabilities;
 pub use select::Select;
+pub(crate) use stored::Compiler;
 
 use crate::error::Result;
 

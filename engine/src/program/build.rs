@@ -17,7 +17,7 @@ use super::{
     BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, timed,
     verify,
 };
-use crate::device::Device;
+use crate::device::{Compiler, Device};
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
 use crate::placement::{Place, PlacedStep, Placement};
@@ -47,13 +47,18 @@ pub(super) struct Decided {
 ///
 /// # Errors
 /// When a step must fall back to the CPU and may not, memory exceeds the budget, or the device refuses.
-pub(crate) fn build(plan: Plan, device: &Device, settings: Settings) -> Result<Program> {
+pub(crate) fn build(
+    plan: Plan,
+    device: &Device,
+    settings: Settings,
+    compiler: Compiler<'_>,
+) -> Result<Program> {
     let caps = device.capabilities();
     let decided = decide(plan, caps, &device.info().id, settings)?;
     verify::verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)?;
     let mut program = decided.program;
     if let Some(gpu) = device.gpu() {
-        program.made = decided.pending.make(gpu, &program.launches)?;
+        program.made = decided.pending.make(gpu, &program.launches, compiler)?;
     }
     Ok(program)
 }

@@ -14,7 +14,7 @@ use super::arena::Spot;
 use super::place::{Layouts, Placed};
 use super::schedule::{Batch, DeviceKey, bound_value};
 use super::{BufferPlace, Launch};
-use crate::device::{BoundKernel, Gpu, Pipeline};
+use crate::device::{BoundKernel, Compiler, Gpu, Pipeline};
 use crate::error::{Error, Result};
 use crate::transfer::{buffer_bytes, to_device};
 
@@ -190,9 +190,9 @@ impl Pending {
     }
 
     /// Makes pipelines and buffers, and uploads. `launches` are those of this, in their order.
-    pub(super) fn make(&self, gpu: &Gpu, launches: &[Launch]) -> Result<Resources> {
+    pub(super) fn make(&self, gpu: &Gpu, launches: &[Launch], compiler: Compiler<'_>) -> Result<Resources> {
         let kernels: Vec<&BoundKernel> = launches.iter().map(|launch| &launch.kernel).collect();
-        let pipelines = gpu.pipelines(&kernels)?;
+        let pipelines = gpu.pipelines(&kernels, compiler)?;
         let missing = || Error::Internal("a pipeline is missing".to_owned());
         let each = kernels.iter().map(|kernel| pipelines.get(*kernel).map(Arc::clone).ok_or_else(missing));
         Ok(Resources {

@@ -1,0 +1,106 @@
+//! Compiled kernels on disk: what drivers give to keep between processes, where wgpu lets them (Vulkan).
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::gpu::{BoundKernel, Gpu};
+use crate::cache::{CacheFolder, Entry, Key};
+use crate::observer::{CacheUse, Event, Observed};
+
+/// What kernels are compiled with.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Compiler<'a> {
+    pub(crate) cache: Option<&'a CacheFolder>,
+    pub(crate) observer: Option<&'a Observed>,
+}
+
+/// What the driver keeps of the kernels of one program, and where it is on disk.
+pub(super) struct Stored<'a> {
+    folder: &'a CacheFolder,
+    found: CacheUse,
+    /// `None` where the device has no such thing.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    key: Key,
+    /// What was on disk.
+    before: Option<Vec<u8>>,
+    cache: wgpu::PipelineCache,
+}
+
+impl<'a> Stored<'a> {
+    /// Finds what is kept of `kernels`: those of a whole program, so that programs that share some leave each other alone.
+    pub(super) fn open(gpu: &Gpu, folder: &'a CacheFolder, kernels: &[&BoundKernel]) -> Stored<'a> {
+        let unsupported = Stored { folder, found: CacheUse::Unsupported, kept: None };
+        if !gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return unsupported;
+        }
+        let Some(key) = key(&gpu.device().adapter_info(), kernels) else { return unsupported };
+        let (found, before) = match folder.read(&key) {
+            Entry::Found(data) => (CacheUse::Hit, Some(data)),
+            Entry::Absent => (CacheUse::Miss, None),
+            Entry::Refused => (CacheUse::Refused, None),
+        };
+        let made = gpu.scoped(|| create(gpu.device(), before.as_deref()));
+        // A driver that keeps nothing compiles all the same.
+        let Ok(cache) = made else { return unsupported };
+        Stored { folder, found, kept: Some(Kept { key, before, cache }) }
+    }
+
+    /// What pipelines are made with.
+    pub(super) fn cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.kept.as_ref().map(|kept| &kept.cache)
+    }
+
+    /// Writes what the driver keeps now, if it is not what was there.
+    fn save(&self) -> std::io::Result<()> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        match kept.cache.get_data() {
+            Some(data) if kept.before.as_ref() != Some(&data) => self.folder.write(&kept.key, &data),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// Keeps what was compiled, and tells it.
+    pub(super) fn finish(self, device: &str, kernels: usize, stored: Option<Stored<'_>>, start: Instant) {
+        let saved = stored.as_ref().map_or(Ok(()), Stored::save);
+        let Some(observer) = self.observer else { return };
+        let cache = stored.as_ref().map_or(CacheUse::Off, |stored| stored.found);
+        observer.tell(|| Event::Compiled { device, kernels, cache, took: start.elapsed() });
+        if let (Err(error), Some(stored)) = (&saved, &stored) {
+            observer.tell(|| Event::CacheUnwritable { folder: stored.folder.path(), error });
+        }
+    }
+}
+
+/// Everything that the compiled code depends on: engine, adapter, driver, and the kernels' texts and bindings. `None` where
+/// wgpu keeps nothing for such an adapter.
+fn key(adapter: &wgpu::AdapterInfo, kernels: &[&BoundKernel]) -> Option<Key> {
+    let family = wgpu::util::pipeline_cache_key(adapter)?;
+    let each: HashSet<&BoundKernel> = kernels.iter().copied().collect();
+    let mut texts: Vec<String> = each
+        .into_iter()
+        .map(|bound| {
+            let source = bound.kernel.source_with(&bound.bound);
+            let bindings = (source.reads, source.writable, source.writes, source.uniforms);
+            format!("{bindings:?}{}", source.wgsl)
+        })
+        .collect();
+    texts.sort_unstable();
+    let engine = [env!("CARGO_PKG_VERSION"), family.as_str()];
+    let driver = [adapter.name.as_str(), adapter.driver.as_str(), adapter.driver_info.as_str()];
+    let parts = engine.into_iter().chain(driver).chain(texts.iter().map(String::as_str));
+    Some(Key::of(parts.map(str::as_bytes)))
+}
+
+/// A cache that begins with `data`; with nothing, where the driver finds that it is not its own.
+#[allow(unsafe_code, reason = "drivers believe what they kept")]
+fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("sardonyx"), data, fallback: true };
+    // SAFETY: data must come from `PipelineCache::get_data`. It was read from an entry whose digest says that it is, byte for
+    // byte, what `Stored::save` wrote under the key of this engine, adapter and driver.
+    unsafe { device.create_pipeline_cache(&descriptor) }
+}
