@@ -76,6 +76,9 @@ pub struct Global {
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_enum)]
     pub color: Color,
+    /// Keep compiled kernels in DIR from one command to the next [default: sardonyx in the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR|off", env = "SARDONYX_CACHE_DIR")]
+    pub cache: Option<PathBuf>,
     /// Show no progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,

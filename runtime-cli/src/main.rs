@@ -1,6 +1,7 @@
 //! The `sardonyx` command: run, inspect and measure ONNX models.
 
 mod bind;
+mod cache;
 mod cli;
 mod cmd;
 mod compare;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use cache::Cache;
 use cli::{Cli, Color, Command};
 use failure::{Failure, Fault};
 use output::Console;
@@ -39,14 +41,15 @@ fn main() -> ExitCode {
     let progress = !global.no_progress && !global.json;
     let console =
         Console::new(global.json, global.out.clone(), global.quiet, global.verbose, color, progress);
-    ended(perform(&cli.command, &console), &console)
+    let cache = Cache::new(global.cache.as_deref());
+    ended(perform(&cli.command, &console, &cache), &console)
 }
 
-fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
+fn perform(command: &Command, console: &Console, cache: &Cache) -> Result<(), Failure> {
     match command {
-        Command::Run(arguments) => cmd::run::run(arguments, console),
-        Command::Bench(arguments) => cmd::bench::run(arguments, console),
-        Command::Profile(arguments) => cmd::profile::run(arguments, console),
+        Command::Run(arguments) => cmd::run::run(arguments, console, cache),
+        Command::Bench(arguments) => cmd::bench::run(arguments, console, cache),
+        Command::Profile(arguments) => cmd::profile::run(arguments, console, cache),
         Command::BenchKernel(arguments) => cmd::bench_kernel::run(arguments, console),
         Command::Inspect(arguments) => cmd::inspect::run(arguments, console),
         Command::Explain(arguments) => cmd::explain::run(arguments, console),
@@ -54,7 +57,7 @@ fn perform(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Devices(arguments) => cmd::devices::run(arguments, console),
         Command::Conformance(arguments) => cmd::conformance::run(arguments, console),
         Command::Compare(arguments) => cmd::compare::run(arguments, console),
-        Command::Doctor(arguments) => cmd::doctor::run(arguments, console),
+        Command::Doctor(arguments) => cmd::doctor::run(arguments, console, cache),
         Command::Schema(arguments) => cmd::schema::run(arguments, console),
         Command::Man(arguments) => cmd::man::run(arguments),
         Command::Completions(arguments) => cmd::completions::run(arguments),

@@ -34,6 +34,7 @@ pub fn sardonyx(scratch: &Scratch, arguments: &[&str]) -> Ended {
         .args(arguments)
         .current_dir(&scratch.0)
         .env("SARDONYX_DEVICE", "cpu")
+        .env("SARDONYX_CACHE_DIR", scratch.0.join("cache"))
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()

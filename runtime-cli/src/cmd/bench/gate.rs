@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What a gate can be on, in readable units.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     "min_ms",
     "p50_ms",
     "p90_ms",
@@ -16,6 +16,7 @@ pub const NAMES: [&str; 16] = [
     "first_ms",
     "load_ms",
     "plan_ms",
+    "shaders_ms",
     "rss_mib",
     "device_mib",
     "gpu_share",

@@ -12,6 +12,7 @@ use super::environment::{self, Condition};
 use super::latency::{Sample, nearest_rank};
 use super::measured::{Cold, Measured};
 use crate::bind::{self, Opened};
+use crate::cache::{Cache, Watch};
 use crate::cli::Settings;
 use crate::describe;
 use crate::failure::Failure;
@@ -42,6 +43,7 @@ pub struct Lane<'a> {
     settings: &'a Settings,
     inputs: Vec<(&'a str, &'a Tensor)>,
     plan: Duration,
+    watch: Watch,
     first: Duration,
     first_sample: Sample,
     warmup_runs: usize,
@@ -58,6 +60,7 @@ impl<'a> Lane<'a> {
         settings: &'a Settings,
         given: &'a [Given],
         console: &Console,
+        cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
         let device = bind::open_limited(name, settings.limits.as_deref())?;
         let start = Instant::now();
@@ -65,6 +68,7 @@ impl<'a> Lane<'a> {
         for given in given {
             builder = builder.shape(&given.name, given.tensor.dims());
         }
+        let (builder, watch) = cache.give(builder);
         let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
         let plan = start.elapsed();
         let inputs = given.iter().map(|given| (given.name.as_str(), &given.tensor)).collect();
@@ -79,6 +83,7 @@ impl<'a> Lane<'a> {
             settings,
             inputs,
             plan,
+            watch,
             first: Duration::ZERO,
             first_sample: Sample::default(),
             warmup_runs: 0,
@@ -87,6 +92,7 @@ impl<'a> Lane<'a> {
         lane.first_sample = lane.run()?;
         lane.first = start.elapsed();
         describe::warn_of_fallbacks(&lane.session.placement(), console);
+        lane.watch.warn(console);
         Ok(lane)
     }
 
@@ -228,6 +234,7 @@ impl<'a> Lane<'a> {
     pub fn finish(self, digest: &str) -> Measured {
         let placement = self.session.placement();
         let memory = self.session.memory();
+        let compiled = self.watch.compiled();
         Measured {
             headline: describe::headline(self.opened, digest, &self.device, &placement),
             device: describe::device(&self.device, self.settings.precision),
@@ -239,13 +246,16 @@ impl<'a> Lane<'a> {
             cold: vec![Cold {
                 load: describe::ns(self.opened.load),
                 plan: describe::ns(self.plan),
+                shaders: describe::ns(compiled.shaders),
                 first: describe::ns(self.first),
             }],
+            cache: json!(compiled.cache),
             warmup_runs: self.warmup_runs as u64,
             wall_ns: describe::ns(self.measured),
             peak: environment::peak_resident_bytes(),
             conditions: self.conditions,
             energy: self.energy,
+            ..Measured::default()
         }
     }
 }

@@ -15,8 +15,41 @@ pub struct Cold {
     pub load: u64,
     /// Planning and compiling.
     pub plan: u64,
+    /// The part of it that kernels were compiled in.
+    pub shaders: u64,
     /// The first run.
     pub first: u64,
+}
+
+impl Cold {
+    /// The median of each part.
+    fn median(all: &[Cold]) -> Cold {
+        let median = |part: fn(&Cold) -> u64| {
+            let mut all: Vec<u64> = all.iter().map(part).collect();
+            all.sort_unstable();
+            super::latency::nearest_rank(&all, 50.0)
+        };
+        Cold {
+            load: median(|c| c.load),
+            plan: median(|c| c.plan),
+            shaders: median(|c| c.shaders),
+            first: median(|c| c.first),
+        }
+    }
+
+    fn to_json(self) -> Value {
+        json!({"load": self.load, "plan": self.plan, "shaders": self.shaders, "first": self.first})
+    }
+
+    fn from_json(value: &Value) -> Option<Cold> {
+        let part = |name: &str| value[name].as_u64();
+        Some(Cold {
+            load: part("load")?,
+            plan: part("plan")?,
+            shaders: part("shaders")?,
+            first: part("first")?,
+        })
+    }
 }
 
 /// What was measured on one device.
@@ -34,6 +67,12 @@ pub struct Measured {
     pub samples: Vec<Sample>,
     /// The cold start of each process.
     pub cold: Vec<Cold>,
+    /// What compiling found in the cache, in the words of documents; null when nothing was compiled.
+    pub cache: Value,
+    /// The cold start of processes that found a cache.
+    pub cached: Vec<Cold>,
+    /// What compiling found there.
+    pub cached_use: Value,
     /// Runs before the measurement, of all processes.
     pub warmup_runs: u64,
     /// The time that the measured runs took, those at the same time counted once.
@@ -67,12 +106,18 @@ impl Measured {
 
     /// The median of each part of the cold starts.
     pub fn cold(&self) -> Cold {
-        let median = |part: fn(&Cold) -> u64| {
-            let mut all: Vec<u64> = self.cold.iter().map(part).collect();
-            all.sort_unstable();
-            super::latency::nearest_rank(&all, 50.0)
-        };
-        Cold { load: median(|c| c.load), plan: median(|c| c.plan), first: median(|c| c.first) }
+        Cold::median(&self.cold)
+    }
+
+    /// The same of the processes that found a cache, if there were some.
+    pub fn cached(&self) -> Option<Cold> {
+        (!self.cached.is_empty()).then(|| Cold::median(&self.cached))
+    }
+
+    /// Adds the cold start of a process that found a cache.
+    pub fn join_cached(&mut self, other: Measured) {
+        self.cached.extend(other.cold);
+        self.cached_use = other.cache;
     }
 
     /// Adds what another process measured.
@@ -104,6 +149,7 @@ impl Measured {
             ("first_ms", ms(cold.first)),
             ("load_ms", ms(cold.load)),
             ("plan_ms", ms(cold.plan)),
+            ("shaders_ms", ms(cold.shaders)),
             ("device_mib", mib(self.memory["device_peak"].as_u64().unwrap_or(0))),
             ("spread", spread(&self.samples)),
         ]);
@@ -119,14 +165,14 @@ impl Measured {
 
     /// The device's part of the document.
     pub fn document(&self, latency: &Latency, gates: Vec<Value>) -> Value {
-        let cold = self.cold();
         let mut memory = json!({"rss_peak": self.peak});
         if let (Some(all), Some(own)) = (memory.as_object_mut(), self.memory.as_object()) {
             all.extend(own.clone());
         }
         json!({"device": self.device, "plan": self.plan, "latency_ns": latency.to_json(),
                "warmup_runs": self.warmup_runs, "throughput_per_s": self.per_second(),
-               "cold_ns": {"load": cold.load, "plan": cold.plan, "first": cold.first},
+               "cold_ns": self.cold().to_json(), "cached_ns": self.cached().map(Cold::to_json),
+               "cache": {"cold": self.cache, "cached": self.cached_use},
                "memory_bytes": memory, "processes": self.processes(),
                "between_process_spread": spread(&self.samples),
                "energy_j_per_run": self.energy.map(|all| all as f64 / 1e6 / self.samples.len().max(1) as f64),
@@ -151,32 +197,31 @@ impl Measured {
 
     /// Everything, for another process.
     pub fn to_json(&self) -> Value {
-        let cold: Vec<[u64; 3]> = self.cold.iter().map(|cold| [cold.load, cold.plan, cold.first]).collect();
+        let cold: Vec<Value> = self.cold.iter().map(|cold| cold.to_json()).collect();
         json!({"headline": self.headline, "device": self.device, "plan": self.plan, "memory": self.memory,
                "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
-               "cold": cold, "warmup_runs": self.warmup_runs, "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
+               "cold": cold, "cache": self.cache, "warmup_runs": self.warmup_runs,
+               "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
                "conditions": self.conditions.iter().map(|c| c.to_json()).collect::<Vec<_>>()})
     }
 
     /// From another process; `None` when something is missing.
     pub fn from_json(value: &Value) -> Option<Measured> {
         let list = |name: &str| value[name].as_array();
-        let cold = |value: &Value| {
-            let at = |index: usize| value.get(index)?.as_u64();
-            Some(Cold { load: at(0)?, plan: at(1)?, first: at(2)? })
-        };
         Some(Measured {
             headline: value["headline"].as_str()?.to_owned(),
             device: value["device"].clone(),
             plan: value["plan"].clone(),
             memory: value["memory"].clone(),
             samples: list("samples")?.iter().map(Sample::from_json).collect::<Option<_>>()?,
-            cold: list("cold")?.iter().map(cold).collect::<Option<_>>()?,
+            cold: list("cold")?.iter().map(Cold::from_json).collect::<Option<_>>()?,
+            cache: value["cache"].clone(),
             warmup_runs: value["warmup_runs"].as_u64()?,
             wall_ns: value["wall_ns"].as_u64()?,
             peak: value["peak"].as_u64(),
             energy: value["energy"].as_u64(),
             conditions: list("conditions")?.iter().map(Condition::from_json).collect::<Option<_>>()?,
+            ..Measured::default()
         })
     }
 }
@@ -192,7 +237,8 @@ mod tests {
             headline: "m on cpu".into(),
             device: json!({"id": "cpu", "kind": "cpu"}),
             samples: vec![sample(10), sample(30), sample(20)],
-            cold: vec![Cold { load: 1, plan: 2, first: 3 }],
+            cold: vec![Cold { load: 1, plan: 2, shaders: 1, first: 3 }],
+            cache: json!("off"),
             wall_ns: 60,
             peak: Some(5),
             ..Measured::default()
@@ -201,8 +247,15 @@ mod tests {
         assert_eq!((all.samples.clone(), all.cold(), all.id()), (one.samples.clone(), one.cold(), "cpu"));
         all.join(Measured { peak: Some(9), ..one }, 1);
         assert_eq!((all.samples.len(), all.samples[4].process, all.peak, all.wall_ns), (6, 1, Some(9), 120));
+        let faster = Cold { shaders: 0, ..all.cold() };
+        all.join_cached(Measured { cold: vec![faster], cache: json!("hit"), ..Measured::default() });
         let document = all.document(&all.latency().unwrap(), Vec::new());
         assert_eq!(document["processes"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&document["cold_ns"]["shaders"], &document["cached_ns"]["shaders"]),
+            (&json!(1), &json!(0))
+        );
+        assert_eq!(document["cache"], json!({"cold": "off", "cached": "hit"}));
         assert_eq!(document["throughput_per_s"], 5e7);
         assert!(Measured::from_json(&json!({})).is_none());
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::bind::Opened;
+use crate::cache::Cache;
 use crate::failure::{Failure, Fault};
 use crate::input::load::{self, Recipes};
 use crate::input::{Given, request};
@@ -32,31 +33,33 @@ use results::Results;
 ///
 /// # Errors
 /// When anything is wrong with model, inputs or devices; [`Failure::Gate`] when a gate failed.
-pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
+pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
     let opened = Opened::open(&arguments.model)?;
     let in_model = |failure: Failure| failure.in_model(opened.name());
     if let Some(file) = &arguments.worker {
-        return worker(arguments, &opened, file).map_err(in_model);
+        let cache = if arguments.worker_cache == Some(false) { &Cache::off() } else { cache };
+        return worker(arguments, &opened, file, cache).map_err(in_model);
     }
-    perform(arguments, &opened, console).map_err(in_model)
+    perform(arguments, &opened, console, cache).map_err(in_model)
 }
 
 /// Measures in this process and writes everything to a file for the one that asked.
-fn worker(arguments: &Args, opened: &Opened, file: &Path) -> Result<(), Failure> {
+fn worker(arguments: &Args, opened: &Opened, file: &Path, cache: &Cache) -> Result<(), Failure> {
     let console = Console::new(false, None, true, 0, anstream::ColorChoice::Never, false);
     let given = inputs(arguments, opened, &arguments.worker_dims()?, &console)?;
-    let all = measure(arguments, opened, &given, &console)?;
+    let all = measure(arguments, opened, &given, &console, cache)?;
     let all: Vec<Value> = all.iter().map(Measured::to_json).collect();
     atomic::write(file, Value::Array(all).to_string().as_bytes())
 }
 
-fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), Failure> {
+fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) -> Result<(), Failure> {
     let sizes = arguments.sweep(opened)?;
     let mut points = Vec::new();
     for dims in &sizes {
         let given = inputs(arguments, opened, dims, console)?;
         let measured = match arguments.repeats() {
-            1 => measure(arguments, opened, &given, console)?,
+            repeats if arguments.cold => repeat_cold(arguments, dims, repeats, console, cache)?,
+            1 => measure(arguments, opened, &given, console, cache)?,
             repeats => repeat(arguments, dims, repeats, console)?,
         };
         points.push((dims.clone(), given, measured));
@@ -74,18 +77,8 @@ fn repeat(
     let bar = console.bar(repeats as u64, "processes");
     let mut all: Vec<Measured> = Vec::new();
     for index in 0..repeats {
-        let mut more: Vec<String> = Vec::new();
-        for (name, size) in dims {
-            more.extend(["--worker-dim".to_owned(), format!("{name}={size}")]);
-        }
-        let one = process::measure(&more, &process::file(&index.to_string()));
-        let one = one.inspect_err(|_| bar.finish_and_clear())?;
-        for (at, measured) in one.into_iter().enumerate() {
-            match all.get_mut(at) {
-                Some(known) => known.join(measured, index as u64),
-                None => all.push(measured),
-            }
-        }
+        let one = process::measure(&for_sizes(dims), &process::file(&index.to_string()));
+        join(&mut all, one.inspect_err(|_| bar.finish_and_clear())?, index);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -95,16 +88,63 @@ fn repeat(
     Ok(all)
 }
 
+/// Measures the starts of so many processes without a cache and, if there is one, in turn of as many that find their kernels
+/// there; one more before them puts the kernels there.
+fn repeat_cold(
+    arguments: &Args,
+    dims: &[(String, usize)],
+    repeats: usize,
+    console: &Console,
+    cache: &Cache,
+) -> Result<Vec<Measured>, Failure> {
+    let start = |cached: bool, name: String| {
+        let mut more = for_sizes(dims);
+        more.extend(["--worker-cache".to_owned(), cached.to_string()]);
+        process::measure(&more, &process::file(&name))
+    };
+    if cache.folder().is_some() {
+        start(true, "before".to_owned())?;
+    }
+    let mut all: Vec<Measured> = Vec::new();
+    for index in 0..repeats {
+        join(&mut all, start(false, index.to_string())?, index);
+        if cache.folder().is_some() {
+            let cached = start(true, format!("{index}-cached"))?;
+            all.iter_mut().zip(cached).for_each(|(known, cached)| known.join_cached(cached));
+        }
+    }
+    for measured in &all {
+        arguments.warn_of_few(measured, console);
+    }
+    Ok(all)
+}
+
+/// The arguments of a process that measures with these sizes.
+fn for_sizes(dims: &[(String, usize)]) -> Vec<String> {
+    dims.iter().flat_map(|(name, size)| ["--worker-dim".to_owned(), format!("{name}={size}")]).collect()
+}
+
+/// Adds what a process measured on each device.
+fn join(all: &mut Vec<Measured>, one: Vec<Measured>, process: usize) {
+    for (at, measured) in one.into_iter().enumerate() {
+        match all.get_mut(at) {
+            Some(known) => known.join(measured, process as u64),
+            None => all.push(measured),
+        }
+    }
+}
+
 /// Measures each device in this process.
 fn measure(
     arguments: &Args,
     opened: &Opened,
     given: &[Given],
     console: &Console,
+    cache: &Cache,
 ) -> Result<Vec<Measured>, Failure> {
     let names = std::iter::once(&arguments.device.device).chain(&arguments.include);
     let mut lanes = names
-        .map(|name| Lane::open(name, opened, &arguments.device.settings, given, console))
+        .map(|name| Lane::open(name, opened, &arguments.device.settings, given, console, cache))
         .collect::<Result<Vec<Lane<'_>>, Failure>>()?;
     if arguments.cold {
         // The first run was the measurement.

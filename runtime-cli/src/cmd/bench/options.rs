@@ -57,7 +57,7 @@ pub struct Args {
     /// Callers that share the session
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) concurrency: u16,
-    /// Measure the first run of fresh processes, without warm-up
+    /// Measure the first run of fresh processes, without warm-up: without compiled kernels, and in turn with them
     #[arg(long, conflicts_with_all = ["rate", "concurrency", "warmup"])]
     pub(super) cold: bool,
     /// Compare with a document that `bench --out` wrote
@@ -68,8 +68,8 @@ pub struct Args {
     pub(super) regress: Vec<Regress>,
     /// A gate on each device, e.g. "p95_ms < 120" (repeat); exit 1 when one fails
     ///
-    /// Names: min_ms p50_ms p90_ms p95_ms p99_ms max_ms mean_ms cv per_s first_ms load_ms plan_ms rss_mib device_mib
-    /// gpu_share spread. Comparisons: < <= > >=.
+    /// Names: min_ms p50_ms p90_ms p95_ms p99_ms max_ms mean_ms cv per_s first_ms load_ms plan_ms shaders_ms rss_mib
+    /// device_mib gpu_share spread. Comparisons: < <= > >=.
     #[arg(long = "assert", value_name = "EXPR", value_parser = Gate::parse)]
     pub(super) gates: Vec<Gate>,
     /// Print the results as Markdown or CSV, for a ticket
@@ -78,6 +78,9 @@ pub struct Args {
     /// Write what was measured to FILE for the process that started this one
     #[arg(long, hide = true, value_name = "FILE")]
     pub(super) worker: Option<PathBuf>,
+    /// Whether the process that started this one wants it to use the cache
+    #[arg(long, hide = true, value_name = "BOOL", requires = "worker")]
+    pub(super) worker_cache: Option<bool>,
     /// A size that the process that started this one sweeps over
     #[arg(long, hide = true, value_name = "NAME=N", value_parser = parse_dim, requires = "worker")]
     worker_dim: Vec<(String, usize)>,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::environment;
 use super::latency::{Latency, process_medians, spread};
-use super::measured::Measured;
+use super::measured::{Cold, Measured};
 use super::options::{Args, Form};
 use super::page;
 use super::verdict::{self, Change, Outcome, Processes};
@@ -305,6 +305,11 @@ impl Row {
         let (latency, stages) = (&self.latency, &self.latency.stages);
         let cold = self.measured.cold();
         let memory = |name: &str| self.measured.memory[name].as_u64().unwrap_or(0);
+        let start = |label: &str, cold: Cold, cache: &Value| {
+            let cache = cache.as_str().map_or_else(String::new, |word| format!(", cache {word}"));
+            let [load, plan, shaders, first] = [cold.load, cold.plan, cold.shaders, cold.first].map(f);
+            format!("{label:<9} load {load} · plan {plan} (shaders {shaders}{cache}) · first {first} ms")
+        };
         let peak = self.measured.peak.map_or_else(|| "unknown".to_owned(), format::bytes);
         console.line(&self.measured.headline)?;
         if !self.label.is_empty() {
@@ -340,13 +345,16 @@ impl Row {
                 f(stages.host)
             ),
             format!("through   {} /s", format::real(self.measured.per_second())),
-            format!("cold      load {} · plan {} · first {} ms", f(cold.load), f(cold.plan), f(cold.first)),
+            start("cold", cold, &self.measured.cache),
             format!(
                 "memory    peak RSS {peak} · device {} · host {}",
                 format::bytes(memory("device_peak")),
                 format::bytes(memory("host_activations") + memory("host_scratch"))
             ),
         ];
+        if let Some(cached) = self.measured.cached() {
+            lines.insert(lines.len() - 1, start("cached", cached, &self.measured.cached_use));
+        }
         lines.push(self.stability());
         for (index, gate) in self.gates.iter().enumerate() {
             let verdict = match gate.outcome {

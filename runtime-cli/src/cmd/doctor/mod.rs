@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::cache::Cache;
 use crate::compare::{Tolerance, compare};
 use crate::describe;
 use crate::failure::{Failure, Fault};
@@ -72,7 +73,7 @@ impl Check {
 ///
 /// # Errors
 /// When something cannot be written; [`Failure::Gate`] when a check failed.
-pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
+pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
     let devices = Device::list();
     let mut checks = vec![loader(&devices)];
     let mut states = Vec::new();
@@ -83,6 +84,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         checks.extend(own);
     }
     checks.push(folder());
+    checks.push(kept(cache));
     for check in &checks {
         let what = format::name(&check.what, 30);
         console.line(format!("{:<5} {what:<31} {}", check.state.word(), format::name(&check.found, 200)))?;
@@ -244,13 +246,30 @@ fn limits(info: &DeviceInfo) -> Check {
     Check::new(what, State::Ok, found)
 }
 
+/// Can compiled kernels be kept?
+fn kept(cache: &Cache) -> Check {
+    let what = "cache is writable";
+    let Some(folder) = cache.folder() else {
+        return Check::new(what, State::Ok, "off: kernels are compiled in each process");
+    };
+    match std::fs::create_dir_all(folder).and_then(|()| write_in(folder)) {
+        Ok(()) => Check::new(what, State::Ok, folder.display().to_string()),
+        Err(error) => Check::new(what, State::Warn, format!("{}: {error}", folder.display()))
+            .next("set SARDONYX_CACHE_DIR to a folder that can be written, or to off"),
+    }
+}
+
+/// Makes a file in a folder, and removes it.
+fn write_in(folder: &Path) -> std::io::Result<()> {
+    let file = folder.join(format!("doctor-{}", std::process::id()));
+    std::fs::write(&file, b"x").and_then(|()| std::fs::remove_file(&file))
+}
+
 /// Can files be made where temporary ones go?
 fn folder() -> Check {
     let folder = std::env::temp_dir();
-    let file = folder.join(format!("sardonyx-doctor-{}", std::process::id()));
-    let written = std::fs::write(&file, b"x").and_then(|()| std::fs::remove_file(&file));
     let what = "temporary folder is writable";
-    match written {
+    match write_in(&folder) {
         Ok(()) => Check::new(what, State::Ok, folder.display().to_string()),
         Err(error) => Check::new(what, State::Fail, format!("{}: {error}", folder.display()))
             .next("set TMPDIR to a folder that can be written"),
@@ -269,6 +288,7 @@ fn bundle(path: &Path, document: &Map<String, Value>, devices: &[DeviceInfo]) ->
         "WGPU_BACKEND",
         "WGPU_ADAPTER_NAME",
         "SARDONYX_DEVICE",
+        "SARDONYX_CACHE_DIR",
     ]
     .iter()
     .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))

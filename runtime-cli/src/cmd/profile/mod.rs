@@ -11,6 +11,7 @@ use sardonyx::{Device, Fallback, Profile, Roofs, Session, Tensor};
 use serde_json::{Map, json};
 
 use crate::bind::{self, Opened};
+use crate::cache::Cache;
 use crate::cli::{DeviceArgs, InputArgs};
 use crate::cmd::devices;
 use crate::describe;
@@ -76,12 +77,12 @@ struct FileArgs {
 ///
 /// # Errors
 /// When anything is wrong with model, inputs or device; fallbacks are denied unless allowed.
-pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
+pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
     let opened = Opened::open(&arguments.model)?;
-    perform(arguments, &opened, console).map_err(|failure| failure.in_model(opened.name()))
+    perform(arguments, &opened, console, cache).map_err(|failure| failure.in_model(opened.name()))
 }
 
-fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), Failure> {
+fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) -> Result<(), Failure> {
     let given = inputs(arguments, opened, console)?;
     let device = bind::device(&arguments.device)?;
     let roofs = roofs(arguments, &device, console)?;
@@ -92,12 +93,14 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
     for given in &given {
         builder = builder.shape(&given.name, given.tensor.dims());
     }
+    let (builder, watch) = cache.give(builder);
     let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
     let named: Vec<(&str, &Tensor)> =
         given.iter().map(|given| (given.name.as_str(), &given.tensor)).collect();
     let profile = session.profile(named, arguments.runs as usize).map_err(|error| opened.failure(&error))?;
     let placement = session.placement();
     describe::warn_of_fallbacks(&placement, console);
+    watch.warn(console);
     let digest = opened.digest();
     console.line(describe::headline(opened, &digest, &device, &placement))?;
     let report =

@@ -10,6 +10,7 @@ use sardonyx::{Device, Fallback, Outputs, RunOptions, Session};
 use serde_json::{Map, Value, json};
 
 use crate::bind::{self, Opened};
+use crate::cache::{Cache, Watch};
 use crate::cli::{DeviceArgs, InputArgs, PrecisionArg, parse_duration};
 use crate::describe;
 use crate::failure::{Failure, Fault};
@@ -80,11 +81,11 @@ struct Run<'a> {
 ///
 /// # Errors
 /// When anything is wrong with model, inputs or device; [`Failure::Gate`] when a result is not what was expected.
-pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
+pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
     arguments.task.check()?;
     let run = Run::prepare(arguments, console)?;
     let name = run.opened.name();
-    run.perform().map_err(|failure| failure.in_model(name))
+    run.perform(cache).map_err(|failure| failure.in_model(name))
 }
 
 impl<'a> Run<'a> {
@@ -149,14 +150,14 @@ impl<'a> Run<'a> {
         load::load(sample, &self.signatures, &self.recipes, self.sizes.clone(), self.console)
     }
 
-    fn perform(&self) -> Result<(), Failure> {
+    fn perform(&self, cache: &Cache) -> Result<(), Failure> {
         let start = Instant::now();
         let device = bind::device(&self.arguments.device)?;
         let open = start.elapsed();
         // With one sample all sizes are known before the session is built; with several they may differ.
         let first = self.load(&self.samples[0])?;
         let start = Instant::now();
-        let session = self.build(&device, &first)?;
+        let (session, watch) = self.build(&device, &first, cache)?;
         let mut plan = start.elapsed();
         let digest = self.opened.digest();
         let mut documents = Vec::new();
@@ -168,6 +169,7 @@ impl<'a> Run<'a> {
                 plan += outputs.times().prepare;
                 let placement = session.placement();
                 describe::warn_of_fallbacks(&placement, self.console);
+                watch.warn(self.console);
                 self.console.line(describe::headline(&self.opened, &digest, &device, &placement))?;
             }
             let (document, pass) = self.report(sample, k, &given, &outputs)?;
@@ -175,20 +177,23 @@ impl<'a> Run<'a> {
             passed &= pass;
         }
         let times = json!({"device": describe::ns(open), "load": describe::ns(self.opened.load),
-                           "plan": describe::ns(plan)});
-        self.print_times(open, plan, &documents)?;
+                           "plan": describe::ns(plan),
+                           "shaders": describe::ns(watch.compiled().shaders)});
+        self.print_times(open, plan, &watch, &documents)?;
         self.finish(&device, &session, &digest, documents, times)?;
         if passed { Ok(()) } else { Err(Failure::Gate) }
     }
 
-    fn build(&self, device: &Device, first: &[Given]) -> Result<Session, Failure> {
+    fn build(&self, device: &Device, first: &[Given], cache: &Cache) -> Result<(Session, Watch), Failure> {
         let mut builder = bind::builder(device, &self.arguments.device.settings, Fallback::Allow);
         if self.samples.len() == 1 {
             for given in first {
                 builder = builder.shape(&given.name, given.tensor.dims());
             }
         }
-        builder.build(&self.opened.model).map_err(|error| self.opened.failure(&error))
+        let (builder, watch) = cache.give(builder);
+        let session = builder.build(&self.opened.model).map_err(|error| self.opened.failure(&error))?;
+        Ok((session, watch))
     }
 
     fn run_once(&self, session: &Session, given: &[Given]) -> Result<Outputs, Failure> {
@@ -324,10 +329,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn print_times(&self, open: Duration, plan: Duration, documents: &[Value]) -> Result<(), Failure> {
+    fn print_times(
+        &self,
+        open: Duration,
+        plan: Duration,
+        watch: &Watch,
+        documents: &[Value],
+    ) -> Result<(), Failure> {
         let [open, load, plan] =
             [open, self.opened.load, plan].map(|time| format::duration(describe::ns(time)));
-        self.console.line(format!("time    device {open} · load {load} · plan {plan}"))?;
+        let shaders = watch.compiled().to_text().map_or_else(String::new, |text| format!(" ({text})"));
+        self.console.line(format!("time    device {open} · load {load} · plan {plan}{shaders}"))?;
         let Some(first) = documents.first() else { return Ok(()) };
         let ns = |stage: &str| first["run_ns"][stage].as_u64().unwrap_or(0);
         let stages = ["upload", "compute", "read", "host"];
