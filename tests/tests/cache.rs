@@ -108,6 +108,8 @@ fn the_next_start_finds_what_this_one_compiled_unless_it_is_damaged() {
         assert_eq!(start(id, Some(&folder)), started(CacheUse::Hit), "{id}");
         let file = only_file(&folder);
         let sound = fs::read(&file).unwrap();
+        assert_eq!(start(id, Some(&folder)), started(CacheUse::Hit), "{id}");
+        assert_eq!(fs::read(&file).unwrap(), sound, "what is found is not written again");
         let mut damages: Vec<Vec<u8>> =
             vec![Vec::new(), sound[..sound.len() / 2].to_vec(), [&sound[..], &sound].concat()];
         // The version, the key, the length, the digest, and what the driver gave.

@@ -24,8 +24,8 @@ pub(super) struct Stored<'a> {
 
 struct Kept {
     key: Key,
-    /// What was on disk.
-    before: Option<Vec<u8>>,
+    /// Bytes that were on disk.
+    before: Option<usize>,
     cache: wgpu::PipelineCache,
 }
 
@@ -37,15 +37,22 @@ impl<'a> Stored<'a> {
             return unsupported;
         }
         let Some(key) = key(&gpu.device().adapter_info(), kernels) else { return unsupported };
-        let (found, before) = match folder.read(&key) {
-            Entry::Found(data) => (CacheUse::Hit, Some(data)),
-            Entry::Absent => (CacheUse::Miss, None),
-            Entry::Refused => (CacheUse::Refused, None),
+        let make = |data: Option<&[u8]>| gpu.scoped(|| create(gpu.device(), data));
+        let found = match folder.read(&key) {
+            Entry::Found(data) => match make(Some(&data)) {
+                Ok(cache) => {
+                    let kept = Kept { key, before: Some(data.len()), cache };
+                    return Stored { folder, found: CacheUse::Hit, kept: Some(kept) };
+                }
+                // The driver was changed without a change of its name.
+                Err(_) => CacheUse::Refused,
+            },
+            Entry::Absent => CacheUse::Miss,
+            Entry::Refused => CacheUse::Refused,
         };
-        let made = gpu.scoped(|| create(gpu.device(), before.as_deref()));
         // A driver that keeps nothing compiles all the same.
-        let Ok(cache) = made else { return unsupported };
-        Stored { folder, found, kept: Some(Kept { key, before, cache }) }
+        let Ok(cache) = make(None) else { return unsupported };
+        Stored { folder, found, kept: Some(Kept { key, before: None, cache }) }
     }
 
     /// What pipelines are made with.
@@ -53,11 +60,15 @@ impl<'a> Stored<'a> {
         self.kept.as_ref().map(|kept| &kept.cache)
     }
 
-    /// Writes what the driver keeps now, if it is not what was there.
+    /// Writes what the driver keeps now, if nothing was there or clearly less: some drivers (SwiftShader) give a little more
+    /// each time, although they compiled nothing new.
     fn save(&self) -> std::io::Result<()> {
         let Some(kept) = &self.kept else { return Ok(()) };
+        let enough = kept.before.map(|before| before + before / 8 + 1024);
         match kept.cache.get_data() {
-            Some(data) if kept.before.as_ref() != Some(&data) => self.folder.write(&kept.key, &data),
+            Some(data) if enough.is_none_or(|enough| data.len() > enough) => {
+                self.folder.write(&kept.key, &data)
+            }
             _ => Ok(()),
         }
     }
@@ -96,10 +107,10 @@ fn key(adapter: &wgpu::AdapterInfo, kernels: &[&BoundKernel]) -> Option<Key> {
     Some(Key::of(parts.map(str::as_bytes)))
 }
 
-/// A cache that begins with `data`; with nothing, where the driver finds that it is not its own.
+/// A cache that begins with `data`; an error of the device where it is not its driver's.
 #[allow(unsafe_code, reason = "drivers believe what they kept")]
 fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
-    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("sardonyx"), data, fallback: true };
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("sardonyx"), data, fallback: false };
     // SAFETY: data must come from `PipelineCache::get_data`. It was read from an entry whose digest says that it is, byte for
     // byte, what `Stored::save` wrote under the key of this engine, adapter and driver.
     unsafe { device.create_pipeline_cache(&descriptor) }
