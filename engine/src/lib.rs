@@ -48,6 +48,7 @@ pub use model::Model;
 pub use observer::{CacheUse, Event, Observer};
 pub use placement::{Place, PlacedStep, Placement};
 pub use profile::{Clock, HostStage, Profile, ProfiledRun, ProfiledStep, Roofs, StageSpan, StepSpan};
+pub use sardonyx_importer::quantize;
 pub use sardonyx_importer::{LoadLimits, Metadata, ValueSpec as TensorSpec};
 pub use sardonyx_ops::ir::dim::Dim;
 pub use sardonyx_ops::plan::{Decision, Outcome};

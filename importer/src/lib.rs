@@ -17,6 +17,7 @@ pub mod onnx;
 pub mod passes;
 pub mod plan;
 mod prepare;
+pub mod quantize;
 mod standard;
 pub mod table;
 

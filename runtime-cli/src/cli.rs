@@ -44,6 +44,10 @@ pub enum Command {
     Check(Box<cmd::check::Args>),
     /// Say whether a model gives the same as elsewhere, and where it differs first
     Compare(Box<cmd::compare::Args>),
+    /// Write a model with fewer bits, and show what is lost
+    Quantize(Box<cmd::quantize::Args>),
+    /// Say how often a classifier is right, and what changed against another model
+    Eval(Box<cmd::eval::Args>),
     /// List the devices of this machine
     Devices(cmd::devices::Args),
     /// Run ONNX backend test cases

@@ -12,6 +12,7 @@ mod formats;
 mod glob;
 mod input;
 mod limits;
+mod noise;
 mod output;
 mod task;
 #[cfg(test)]
@@ -57,6 +58,8 @@ fn perform(command: &Command, console: &Console, cache: &Cache) -> Result<(), Fa
         Command::Devices(arguments) => cmd::devices::run(arguments, console),
         Command::Conformance(arguments) => cmd::conformance::run(arguments, console),
         Command::Compare(arguments) => cmd::compare::run(arguments, console),
+        Command::Eval(arguments) => cmd::eval::run(arguments, console),
+        Command::Quantize(arguments) => cmd::quantize::run(arguments, console),
         Command::Doctor(arguments) => cmd::doctor::run(arguments, console, cache),
         Command::Schema(arguments) => cmd::schema::run(arguments, console),
         Command::Man(arguments) => cmd::man::run(arguments),

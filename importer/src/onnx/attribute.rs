@@ -114,6 +114,11 @@ impl AttributeKind {
         KINDS.iter().find(|row| row.1 == number).map(|row| row.0)
     }
 
+    /// The number in `AttributeProto.AttributeType`.
+    pub fn number(self) -> i64 {
+        KINDS.iter().find(|row| row.0 == self).map_or(0, |row| row.1)
+    }
+
     /// The name, as ONNX spells it in lower case.
     pub fn name(self) -> &'static str {
         KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.2)

@@ -1,6 +1,10 @@
-//! Tensors as `TensorProto` files.
+//! Tensors as `TensorProto` files, models as `ModelProto` files.
+
+mod model;
 
 use sardonyx_ops::Tensor;
+
+pub use model::{Encoded, encode_model};
 
 /// Writes a tensor as a `TensorProto` message, its elements as raw data (strings as `string_data`).
 pub fn encode_tensor(tensor: &Tensor, name: &str) -> Vec<u8> {

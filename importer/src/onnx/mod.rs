@@ -33,12 +33,12 @@ mod wire;
 #[cfg(test)]
 mod robustness;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use bytes::Bytes;
 
 pub use attribute::{AttributeKind, AttributeProto, AttributeValue};
-pub use encode::encode_tensor;
+pub use encode::{Encoded, encode_model, encode_tensor};
 pub use external::ExternalData;
 pub use limits::LoadLimits;
 pub use model::{

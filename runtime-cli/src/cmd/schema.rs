@@ -5,7 +5,7 @@ use crate::failure::{Failure, Fault};
 use crate::output::Console;
 
 /// The schema of each command's document.
-const SCHEMAS: [(&str, &str); 11] = [
+const SCHEMAS: [(&str, &str); 13] = [
     ("bench", include_str!("../../schemas/bench.json")),
     ("bench-kernel", include_str!("../../schemas/bench-kernel.json")),
     ("check", include_str!("../../schemas/check.json")),
@@ -13,9 +13,11 @@ const SCHEMAS: [(&str, &str); 11] = [
     ("conformance", include_str!("../../schemas/conformance.json")),
     ("devices", include_str!("../../schemas/devices.json")),
     ("doctor", include_str!("../../schemas/doctor.json")),
+    ("eval", include_str!("../../schemas/eval.json")),
     ("explain", include_str!("../../schemas/explain.json")),
     ("inspect", include_str!("../../schemas/inspect.json")),
     ("profile", include_str!("../../schemas/profile.json")),
+    ("quantize", include_str!("../../schemas/quantize.json")),
     ("run", include_str!("../../schemas/run.json")),
 ];
 

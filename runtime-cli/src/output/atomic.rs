@@ -1,7 +1,7 @@
 //! Writing a file so that others see the old one or the whole new one, never a part.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,14 +14,26 @@ use crate::failure::{Failure, Fault};
 /// # Errors
 /// When the file cannot be made, written or renamed; nothing is left behind then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_pieces(path, &[bytes])
+}
+
+/// Writes a file of several pieces as [`write`] does.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_pieces<P: AsRef<[u8]>>(path: &Path, pieces: &[P]) -> Result<(), Failure> {
     let fail = |error: std::io::Error| Failure::file(path, &error);
     if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
-        return fs::write(path, bytes).map_err(fail);
+        let mut file = File::options().write(true).open(path).map_err(fail)?;
+        return pieces.iter().try_for_each(|piece| file.write_all(piece.as_ref())).map_err(fail);
     }
     let temporary = beside(path)?;
     let written = File::create_new(&temporary)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
+        .and_then(|file| {
+            let mut buffered = BufWriter::new(&file);
+            pieces.iter().try_for_each(|piece| buffered.write_all(piece.as_ref()))?;
+            buffered.flush()?;
+            drop(buffered);
             file.sync_all()
         })
         .and_then(|()| fs::rename(&temporary, path));

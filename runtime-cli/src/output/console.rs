@@ -41,6 +41,11 @@ impl Console {
         self.progress && !self.quiet && io::stderr().is_terminal()
     }
 
+    /// More is wanted than usual: `-v`.
+    pub fn is_verbose(&self) -> bool {
+        self.verbosity > 0
+    }
+
     /// A progress bar over `length` of something; hidden where none is wanted.
     pub fn bar(&self, length: u64, what: &'static str) -> ProgressBar {
         if !self.shows_progress() {
@@ -79,7 +84,7 @@ impl Console {
 
     /// Details for those who gave `-v`.
     pub fn detail(&self, text: impl AsRef<str>) {
-        if self.verbosity > 0 {
+        if self.is_verbose() {
             self.note(text);
         }
     }

@@ -38,6 +38,11 @@ impl Labels {
         self.0.get(class).map(String::as_str).filter(|name| !name.is_empty())
     }
 
+    /// The class of a name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|known| known == name && !name.is_empty())
+    }
+
     /// The name of a class, or `class N`.
     pub fn show(&self, class: usize) -> String {
         self.get(class).map_or_else(|| format!("class {class}"), |name| crate::output::format::name(name, 60))

@@ -4,8 +4,10 @@
 
 mod commands;
 mod errors;
+mod eval;
 mod measure;
 mod model;
+mod quantize;
 mod schema;
 
 use std::path::PathBuf;

@@ -76,3 +76,19 @@ pub fn tensor(dims: &[u64], values: &[f32]) -> Vec<u8> {
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     [dims, int(2, 1), bytes(9, &raw)].concat()
 }
+
+/// `y = Relu(x * w)` with x [2, 32] and a constant w [32, 3].
+pub fn product() -> Vec<u8> {
+    let values: Vec<f32> = (0..96).map(|i| ((i * 37) % 64) as f32 / 32.0 - 1.0).collect();
+    let weight = [tensor(&[32, 3], &values), bytes(8, b"w")].concat();
+    let nodes = [node("MatMul", &["x", "w"], "a"), node("Relu", &["a"], "y")];
+    let graph = [
+        bytes(1, &nodes[0]),
+        bytes(1, &nodes[1]),
+        bytes(2, b"g"),
+        bytes(5, &weight),
+        bytes(11, &value("x", &[Dim::N(2), Dim::N(32)])),
+        bytes(12, &value("y", &[Dim::N(2), Dim::N(3)])),
+    ];
+    [int(1, 8), bytes(7, &graph.concat()), bytes(8, &int(2, 17))].concat()
+}

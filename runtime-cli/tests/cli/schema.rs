@@ -61,9 +61,11 @@ fn every_schema_is_there() {
         "conformance",
         "devices",
         "doctor",
+        "eval",
         "explain",
         "inspect",
         "profile",
+        "quantize",
         "run",
     ] {
         let ended = sardonyx(&scratch, &["schema", command]);

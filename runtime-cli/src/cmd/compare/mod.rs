@@ -20,7 +20,9 @@ use crate::input::{Given, load, request};
 use crate::output::{Console, atomic, format};
 use metrics::{Metric, Metrics};
 use reduce::{Parts, Tried, right};
-use reference::{Reference, Values, named, tapped};
+use reference::{Reference, Values, tapped};
+
+pub use reference::named;
 
 /// Arguments of `compare`.
 #[derive(Debug, clap::Args)]
