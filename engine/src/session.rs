@@ -115,7 +115,7 @@ impl SessionBuilder {
         self
     }
 
-    /// A folder to keep compiled kernels in, so that later processes start sooner; without one, nothing is kept. Processes
+    /// A folder to keep compiled kernels in, where later processes find them; without one, nothing is kept. Processes
     /// may share it. What is damaged in it, or of another engine, device or driver, is made anew; when it cannot be
     /// written, the observer is told, and nothing else changes. Today only devices through Vulkan give compiled code.
     pub fn cache(mut self, folder: impl AsRef<Path>) -> Self {
