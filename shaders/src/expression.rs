@@ -59,6 +59,8 @@ pub struct OperandParams {
 pub enum Step {
     /// What the kernel hands to `emit4`.
     Accumulator,
+    /// What it hands over besides: its private variable `second`, a vector of the accumulator's type.
+    Second,
     /// An operand, by index.
     Operand(usize),
     /// A constant: a WGSL expression of one value of this type.
@@ -81,7 +83,7 @@ impl Step {
     pub fn value(&self) -> Option<ValueType> {
         match self {
             Step::Constant(value, _) | Step::Call { value, .. } => Some(*value),
-            Step::Accumulator | Step::Operand(_) => None,
+            Step::Accumulator | Step::Second | Step::Operand(_) => None,
         }
     }
 }
@@ -130,6 +132,7 @@ impl Expression {
         for (index, step) in self.steps.iter().enumerate() {
             let text = match step {
                 Step::Accumulator => "acc".to_owned(),
+                Step::Second => "second".to_owned(),
                 Step::Operand(operand) => format!("operand{operand}(i)"),
                 Step::Constant(value, text) => value.gather([text, text, text, text]),
                 Step::Call { function, args, params, .. } => {

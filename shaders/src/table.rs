@@ -437,10 +437,10 @@ variants! {
         single: false,
         params: attention::Attend,
     }
-    /// A cache with further rows, which may be turned.
+    /// A cache with further rows, which may be turned, and perhaps a second one.
     APPEND = "append" {
-        inputs: [past: FLOATS, x: FLOATS, cosines: FLOATS, sines: FLOATS],
-        knobs: [("PAST", 1), ("TURN", 1)],
+        inputs: [past: FLOATS, x: FLOATS, cosines: FLOATS, sines: FLOATS, other_past: FLOATS, other: FLOATS],
+        knobs: [("PAST", 1), ("TURN", 1), ("PAIR", 1)],
         accumulator: Accumulator::F32,
         single: false,
         params: attention::Append,

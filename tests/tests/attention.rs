@@ -141,6 +141,7 @@ fn rows_behind_a_cache() {
                 x: Spot { offset: 0, strides: [count * heads * size, size, heads * size, 1] },
                 cos: Spot::stretched(&[batch, 1, count, size]),
                 sin: Spot::stretched(&[count, size]),
+                other: None,
             };
             let mut inputs = vec![
                 Some(random.tensor_of(dtype, &[batch, count, heads, size])),
@@ -149,7 +150,18 @@ fn rows_behind_a_cache() {
             Check::new(Arc::new(op), inputs.clone()).run();
             inputs.push(Some(random.tensor_of(dtype, &[batch, 1, count, size])));
             inputs.push(Some(random.tensor_of(dtype, &[count, size])));
-            Check::new(Arc::new(op), inputs).run();
+            Check::new(Arc::new(op), inputs.clone()).run();
+            // A second cache: heads by position, as the first one's, and one by one.
+            for strides in [op.x.strides, Spot::dense([batch, heads, count, size]).strides] {
+                let pair = Append { other: Some(Spot { offset: 0, strides }), ..op };
+                let mut inputs = inputs.clone();
+                inputs.push(Some(random.tensor_of(dtype, &[batch, count, heads, size])));
+                inputs.push((past > 0).then(|| random.tensor_of(dtype, &[batch, heads, past, size])));
+                Check::new(Arc::new(pair), inputs.clone()).outputs(2).run();
+                inputs[2] = None;
+                inputs[3] = None;
+                Check::new(Arc::new(pair), inputs).outputs(2).run();
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rewrites of graphs and plans that keep their meaning. Each is a file, has a name, can be switched off, and says what it did.
 
+mod absorb_padding;
 mod attention_layout;
 mod common_subexpression;
 mod compose_moves;
@@ -10,11 +11,14 @@ mod fuse_epilogue;
 mod fuse_pointwise;
 mod identity;
 mod merge_projections;
+mod pair_caches;
 mod pointwise_form;
 mod quantized;
 mod recognize_attention;
+mod recognize_group_norm;
 mod recognize_normalization;
 mod recognize_rotary;
+mod recognize_softmax;
 mod relabel;
 mod trace;
 
@@ -40,10 +44,14 @@ const PASSES: &[Pass] = &[
     Pass { name: "relabel", run: relabel::run },
     Pass { name: "identity", run: identity::run },
     Pass { name: "common_subexpression", run: common_subexpression::run },
+    Pass { name: "absorb_padding", run: absorb_padding::run },
     Pass { name: "recognize_normalization", run: recognize_normalization::run },
+    Pass { name: "recognize_group_norm", run: recognize_group_norm::run },
+    Pass { name: "recognize_softmax", run: recognize_softmax::run },
     Pass { name: "recognize_rotary", run: recognize_rotary::run },
     Pass { name: "recognize_attention", run: recognize_attention::run },
     Pass { name: "attention_layout", run: attention_layout::run },
+    Pass { name: "pair_caches", run: pair_caches::run },
     Pass { name: "compose_moves", run: compose_moves::run },
     Pass { name: "fuse_pointwise", run: fuse_pointwise::run },
     Pass { name: "fuse_epilogue", run: fuse_epilogue::run },

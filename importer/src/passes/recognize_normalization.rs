@@ -9,7 +9,7 @@ use sardonyx_ops::DType;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::norm::{Normalize, Product, Span, Statistic, Stretch};
 use sardonyx_ops::plan::{Plan, PlanStep};
-use sardonyx_ops::reduce::{Axes, Kind, Reduce};
+use sardonyx_ops::reduce::Kind;
 
 use super::trace::{Trace, call, cast};
 use super::{Report, dims, replace};
@@ -18,7 +18,7 @@ pub(super) fn run(plan: &mut Plan, report: &mut Report) {
     let trace = Trace::new(plan);
     let mut found = Vec::new();
     for (index, step) in plan.steps.iter().enumerate() {
-        let Some(core) = core(plan, &trace, step) else { continue };
+        let Some(core) = core(&trace, step) else { continue };
         let (place, new) = complete(plan, &trace, index, step, &core);
         report.fused(&new);
         found.push((place, new));
@@ -36,7 +36,7 @@ struct Core {
     axis: usize,
 }
 
-fn core(plan: &Plan, trace: &Trace<'_>, step: &PlanStep) -> Option<Core> {
+fn core(trace: &Trace<'_>, step: &PlanStep) -> Option<Core> {
     let (name, args) = call(step)?;
     let &[a, b] = args.as_slice() else { return None };
     let (d, spread) = match name {
@@ -55,7 +55,7 @@ fn core(plan: &Plan, trace: &Trace<'_>, step: &PlanStep) -> Option<Core> {
         (None, Some(epsilon)) => (b, epsilon),
         (None, None) => return None,
     };
-    let (square, axis) = mean(plan, trace, variance)?;
+    let (square, axis) = mean(trace, variance)?;
     let (name, args) = trace.call(square)?;
     let squared = match (name, args.as_slice()) {
         ("pow", &[base, exponent]) if trace.scalar(exponent) == Some(2.0) => base,
@@ -68,7 +68,7 @@ fn core(plan: &Plan, trace: &Trace<'_>, step: &PlanStep) -> Option<Core> {
     let epsilon = epsilon as f32;
     if let Some(("sub", args)) = trace.call(d)
         && let &[x, centre] = args.as_slice()
-        && mean(plan, trace, centre) == Some((x, axis))
+        && mean(trace, centre) == Some((x, axis))
     {
         return Some(Core { x, statistic: Statistic::Variance, epsilon, axis });
     }
@@ -95,21 +95,8 @@ fn inverse_root(trace: &Trace<'_>, id: ValueId) -> Option<ValueId> {
 }
 
 /// What a mean over trailing dimensions, which stay as 1, is taken of, and the first of them.
-fn mean(plan: &Plan, trace: &Trace<'_>, id: ValueId) -> Option<(ValueId, usize)> {
-    let step = trace.writer(id)?;
-    let reduce = (step.op.as_ref() as &dyn std::any::Any).downcast_ref::<Reduce>()?;
-    let x = step.inputs.first().copied().flatten()?;
-    if reduce.kind != Kind::Mean || !reduce.reduced.keepdims {
-        return None;
-    }
-    let given = match &reduce.reduced.axes {
-        Axes::Input => {
-            let axes = plan.values.get(step.inputs.get(1).copied().flatten()?.0)?.constant.as_ref()?;
-            axes.clone().aligned().to_vec::<i64>().ok()?
-        }
-        _ => Vec::new(),
-    };
-    let mask = reduce.reduced.mask(dims(plan, x).len(), &given).ok()?;
+fn mean(trace: &Trace<'_>, id: ValueId) -> Option<(ValueId, usize)> {
+    let (x, mask) = trace.reduced(id, Kind::Mean)?;
     let axis = mask.iter().position(|&reduced| reduced)?;
     mask.iter().skip(axis).all(|&reduced| reduced).then_some((x, axis))
 }

@@ -67,7 +67,8 @@ fn rotation(plan: &Plan, trace: &Trace<'_>, step: &PlanStep) -> Option<PlanStep>
                     }
                     let place = |id: ValueId| trace.spot(id, &Spot::stretched(dims(plan, id)), extents);
                     let [(x, x_spot), (cos, cos_spot), (sin, sin_spot)] = [x, cos, sin].map(place);
-                    let op = Append { extents, past: 0, x: x_spot, cos: cos_spot, sin: sin_spot };
+                    let op =
+                        Append { extents, past: 0, x: x_spot, cos: cos_spot, sin: sin_spot, other: None };
                     return Some(PlanStep {
                         op: Arc::new(op),
                         inputs: vec![Some(x), None, Some(cos), Some(sin)],
@@ -139,6 +140,6 @@ fn cached<'a>(
     if root == rows || plan.values.get(root.0)?.constant.is_some() {
         return None;
     }
-    let op = Append { extents, past, x, cos: Spot::default(), sin: Spot::default() };
+    let op = Append { extents, past, x, cos: Spot::default(), sin: Spot::default(), other: None };
     Some(PlanStep { op: Arc::new(op), inputs: vec![Some(root), Some(cache)], ..step.clone() })
 }

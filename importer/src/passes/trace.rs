@@ -1,5 +1,6 @@
 //! Looking backwards through a plan: who writes a value, what is computed there, and where its elements come from.
 
+use std::any::Any;
 use std::collections::HashMap;
 
 use sardonyx_ops::Role;
@@ -10,6 +11,7 @@ use sardonyx_ops::movement::layout::{Factor, Layout};
 use sardonyx_ops::movement::strided::Strided;
 use sardonyx_ops::plan::{Plan, PlanStep};
 use sardonyx_ops::problem::{Operand, Problem};
+use sardonyx_ops::reduce::{Axes, Kind, Reduce};
 
 use super::dims;
 use super::pointwise_form::number;
@@ -61,6 +63,25 @@ impl<'a> Trace<'a> {
     /// The function that a value is the result of, and its arguments.
     pub fn call(&self, id: ValueId) -> Option<(&'static str, Vec<ValueId>)> {
         call(self.writer(id)?)
+    }
+
+    /// What a value is the sum, mean, ... of, and which dimensions of it became 1.
+    pub fn reduced(&self, id: ValueId, kind: Kind) -> Option<(ValueId, Vec<bool>)> {
+        let step = self.writer(id)?;
+        let reduce = (step.op.as_ref() as &dyn Any).downcast_ref::<Reduce>()?;
+        let x = step.inputs.first().copied().flatten()?;
+        if reduce.kind != kind || !reduce.reduced.keepdims {
+            return None;
+        }
+        let given = match &reduce.reduced.axes {
+            Axes::Input => {
+                let axes =
+                    self.plan.values.get(step.inputs.get(1).copied().flatten()?.0)?.constant.as_ref()?;
+                axes.clone().aligned().to_vec::<i64>().ok()?
+            }
+            _ => Vec::new(),
+        };
+        Some((x, reduce.reduced.mask(dims(self.plan, x).len(), &given).ok()?))
     }
 
     /// The value of which this is another number format.

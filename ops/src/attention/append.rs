@@ -1,7 +1,8 @@
 //! A cache with further keys or values behind those it has, which may be turned by the angles of their positions on the way. It
-//! has no name in ONNX; without a cache it is a rotary embedding of heads that lie anywhere.
+//! has no name in ONNX; without a cache it is a rotary embedding of heads that lie anywhere. Keys and values may grow together.
 
 use rayon::prelude::*;
+use sardonyx_shaders::expression::{Output, Step};
 use sardonyx_shaders::storage::{ValueType, Width};
 use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
@@ -12,14 +13,14 @@ use crate::error::OpError;
 use crate::ir::fact::Fact;
 use crate::ir::numbers::{filled, float_tensor, floats};
 use crate::ir::tensor::{Tensor, element_count};
-use crate::ir::view::View;
+use crate::ir::view::{View, ViewMut};
 use crate::movement::sizes::{optional, required, view};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
 /// Rows by batch, head, position and element: those of a cache in input 1, where there is one, then those of input 0. With
 /// cosines and sines in inputs 2 and 3, these become `x · cos + r · sin`, `r` being the second half of `x`, negative, and then the
-/// first.
+/// first. A second cache of the same sizes in input 5 gets the rows in input 4 as they are: output 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Append {
     /// Batch, heads, new positions and elements.
@@ -32,10 +33,14 @@ pub struct Append {
     pub cos: Spot,
     /// Where the sines lie.
     pub sin: Spot,
+    /// Where the new rows of a second cache lie.
+    pub other: Option<Spot>,
 }
 
 const CACHE: usize = 1;
 const ANGLES: [usize; 2] = [2, 3];
+/// New rows of a second cache, and that cache.
+const OTHER: [usize; 2] = [4, 5];
 
 impl Append {
     fn rows(&self) -> usize {
@@ -52,15 +57,55 @@ impl Append {
         let [batch, heads, _, size] = self.extents;
         let cache = element_count(&[batch, heads, self.past, size]);
         let given = |index: usize| lens.get(index).copied().flatten();
-        let spots = [(0, &self.x), (ANGLES[0], &self.cos), (ANGLES[1], &self.sin)];
-        let held =
-            spots.iter().all(|(index, spot)| given(*index).is_none_or(|len| spot.fits(self.extents, len)));
-        let cached = given(CACHE).is_none_or(|len| Some(len) == cache);
+        let other = self.other.as_ref().map(|spot| (OTHER[0], spot));
+        let spots = [(0, &self.x), (ANGLES[0], &self.cos), (ANGLES[1], &self.sin)].into_iter().chain(other);
+        let held = spots
+            .into_iter()
+            .all(|(index, spot)| given(index).is_none_or(|len| spot.fits(self.extents, len)));
+        let cached = [CACHE, OTHER[1]].into_iter().all(|at| given(at).is_none_or(|len| Some(len) == cache));
         let turned = given(ANGLES[0]).is_some();
-        if !held || !cached || (turned && !size.is_multiple_of(2)) || turned != given(ANGLES[1]).is_some() {
+        let halves = !turned || size.is_multiple_of(2);
+        let paired = self.other.is_some() == given(OTHER[0]).is_some()
+            && (self.other.is_none() || given(OTHER[1]).is_some() == given(CACHE).is_some());
+        if !held || !cached || !halves || !paired || turned != given(ANGLES[1]).is_some() {
             return Err(OpError::Internal("rows beyond their inputs"));
         }
         Ok(())
+    }
+
+    /// A cache with rows behind it that lie at `spot` in `x`, turned by cosines and sines.
+    fn grown(
+        &self,
+        x: &[f64],
+        cache: &[f64],
+        spot: &Spot,
+        angles: Option<(Vec<f64>, Vec<f64>)>,
+    ) -> Result<Vec<f64>, OpError> {
+        let [batch, heads, _, size] = self.extents;
+        let mut result = filled(&self.dims(), 0.0)?;
+        let half = size / 2;
+        for (block, rows) in
+            result.chunks_exact_mut((self.rows() * size).max(1)).take(batch * heads).enumerate()
+        {
+            let (old, new) = rows.split_at_mut(self.past * size);
+            if !cache.is_empty() {
+                old.copy_from_slice(&cache[block * old.len()..(block + 1) * old.len()]);
+            }
+            for (at, slot) in new.iter_mut().enumerate() {
+                let (row, e) = (at / size, at % size);
+                let place = |e: usize| [block / heads, block % heads, row, e];
+                let own = x[spot.at(place(e))];
+                *slot = match &angles {
+                    Some((cos, sin)) => {
+                        let far =
+                            if e < half { -x[spot.at(place(e + half))] } else { x[spot.at(place(e - half))] };
+                        own * cos[self.cos.at(place(e))] + far * sin[self.sin.at(place(e))]
+                    }
+                    None => own,
+                };
+            }
+        }
+        Ok(result)
     }
 
     fn lower_one(&self, problem: &Problem<'_>, caps: &Capabilities) -> Result<Candidate, Refusal> {
@@ -72,11 +117,21 @@ impl Append {
         let len = len.filter(|_| lens.iter().flatten().all(|&len| len < 1 << 31));
         let len = len.ok_or_else(|| refuse("a tensor of 2^31 elements or more"))?;
         let turned = problem.input(ANGLES[0]).is_some();
-        let cached = self.past > 0;
+        let (cached, paired) = (self.past > 0, self.other.is_some());
+        let used = [
+            (CACHE, cached),
+            (0, true),
+            (ANGLES[0], turned),
+            (ANGLES[1], turned),
+            (OTHER[1], cached && paired),
+            (OTHER[0], paired),
+        ];
+        // What is bound in the place of others is not read.
+        let given = used.iter().filter(|(_, used)| *used).map(|(index, _)| *index);
+        let spare = given.min_by_key(|&index| lens.get(index).copied().flatten()).unwrap_or_default();
         let (mut inputs, mut reads) = (Vec::new(), Vec::new());
-        for (index, used) in [(CACHE, cached), (0, true), (ANGLES[0], turned), (ANGLES[1], turned)] {
-            // What is bound instead is not read.
-            let index = if used { index } else { 0 };
+        for (index, used) in used {
+            let index = if used { index } else { spare };
             let storage = problem.stored(kernel, problem.input(index))?;
             if storage.value() != ValueType::F32 {
                 return Err(refuse("it moves floats only"));
@@ -84,8 +139,16 @@ impl Append {
             inputs.push((storage, Width::One));
             reads.push(Binding::Input(index));
         }
-        let ending = problem.ending(kernel, ValueType::F32, Width::Four)?;
+        let mut ending = problem.ending(kernel, ValueType::F32, Width::Four)?;
         reads.extend(ending.reads);
+        let mut writes = vec![Binding::Output(0)];
+        if paired {
+            let storage = problem.stored(kernel, problem.outputs.get(1))?;
+            ending.expression.steps.push(Step::Second);
+            let step = ending.expression.steps.len() - 1;
+            ending.expression.outputs.push(Output { step, storage, width: Width::Four });
+            writes.push(Binding::Output(1));
+        }
         let strides = |spot: &Spot| -> Result<[u32; 4], Refusal> {
             let mut words = [0; 4];
             for (slot, &stride) in words.iter_mut().zip(&spot.strides) {
@@ -95,6 +158,7 @@ impl Append {
         };
         let [_, heads, _, size] = self.extents;
         let offset = |spot: &Spot| word(kernel, spot.offset);
+        let other = self.other.unwrap_or_default();
         let params = params::attention::Append {
             len: word(kernel, len)?,
             heads: word(kernel, heads)?,
@@ -103,8 +167,9 @@ impl Append {
             size: word(kernel, size)?,
             half: word(kernel, size / 2)?,
             pad: [0; 2],
-            offsets: [offset(&self.x)?, offset(&self.cos)?, offset(&self.sin)?, 0],
+            offsets: [offset(&self.x)?, offset(&self.cos)?, offset(&self.sin)?, offset(&other)?],
             x_strides: strides(&self.x)?,
+            other_strides: strides(&other)?,
             cos_strides: strides(&self.cos)?,
             sin_strides: strides(&self.sin)?,
         };
@@ -113,11 +178,15 @@ impl Append {
                 kernel: Kernel {
                     variant: &table::APPEND,
                     inputs,
-                    knobs: vec![("PAST", u32::from(cached)), ("TURN", u32::from(turned))],
+                    knobs: vec![
+                        ("PAST", u32::from(cached)),
+                        ("TURN", u32::from(turned)),
+                        ("PAIR", u32::from(paired)),
+                    ],
                     expression: ending.expression,
                 },
                 reads,
-                writes: vec![Binding::Output(0)],
+                writes,
                 params: bytemuck::bytes_of(&params).to_vec(),
                 operands: ending.operands,
                 grid: linear_grid(kernel, len.div_ceil(4 * 64), caps)?,
@@ -141,47 +210,23 @@ impl Operator for Append {
         }
         let lens: Vec<Option<usize>> = inputs.iter().map(|fact| element_count(&(*fact)?.dims()?)).collect();
         self.check(&lens)?;
-        Ok(vec![Fact::known(x.dtype, &self.dims())])
+        Ok(vec![Fact::known(x.dtype, &self.dims()); 1 + usize::from(self.other.is_some())])
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
         let lens: Vec<Option<usize>> = inputs.iter().map(|view| view.map(|view| view.len())).collect();
         self.check(&lens)?;
-        let x = view(inputs, 0)?;
-        let dtype = x.dtype;
-        let x = floats(&x)?;
-        let cache = optional(inputs, CACHE).map(|cache| floats(&cache)).transpose()?.unwrap_or_default();
-        let angle = |index: usize| optional(inputs, index).map(|all| floats(&all)).transpose();
-        let (cos, sin) = (angle(ANGLES[0])?, angle(ANGLES[1])?);
-        let [batch, heads, _, size] = self.extents;
-        let dims = self.dims();
-        let mut result = filled(&dims, 0.0)?;
-        let half = size / 2;
-        for (block, rows) in
-            result.chunks_exact_mut((self.rows() * size).max(1)).take(batch * heads).enumerate()
-        {
-            let (old, new) = rows.split_at_mut(self.past * size);
-            if !cache.is_empty() {
-                old.copy_from_slice(&cache[block * old.len()..(block + 1) * old.len()]);
-            }
-            for (at, slot) in new.iter_mut().enumerate() {
-                let (row, e) = (at / size, at % size);
-                let place = |e: usize| [block / heads, block % heads, row, e];
-                let own = x[self.x.at(place(e))];
-                *slot = match (&cos, &sin) {
-                    (Some(cos), Some(sin)) => {
-                        let far = if e < half {
-                            -x[self.x.at(place(e + half))]
-                        } else {
-                            x[self.x.at(place(e - half))]
-                        };
-                        own * cos[self.cos.at(place(e))] + far * sin[self.sin.at(place(e))]
-                    }
-                    _ => own,
-                };
-            }
-        }
-        Ok(vec![float_tensor(dtype, &dims, &result)?])
+        let dtype = view(inputs, 0)?.dtype;
+        let all = |index: usize| optional(inputs, index).map(|all| floats(&all)).transpose();
+        let angles = all(ANGLES[0])?.zip(all(ANGLES[1])?);
+        let keys = (0, CACHE, &self.x, angles);
+        let values = self.other.as_ref().map(|other| (OTHER[0], OTHER[1], other, None));
+        let grown = |(new, cache, spot, angles): (usize, usize, &Spot, Option<_>)| {
+            let rows =
+                self.grown(&floats(&view(inputs, new)?)?, &all(cache)?.unwrap_or_default(), spot, angles)?;
+            float_tensor(dtype, &self.dims(), &rows)
+        };
+        std::iter::once(keys).chain(values).map(grown).collect()
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
@@ -205,35 +250,59 @@ impl CpuKernel for AppendKernel {
         let op = &self.0;
         let lens: Vec<Option<usize>> = run.inputs.iter().map(|view| view.map(|view| view.len())).collect();
         op.check(&lens)?;
-        let all = |index: usize| run.inputs.get(index).and_then(Option::as_ref).map(wide).transpose();
-        let x = all(0)?.ok_or(OpError::Internal("new rows are missing"))?;
-        let cache = all(CACHE)?.unwrap_or_default();
+        let inputs = run.inputs;
+        let all = |index: usize| inputs.get(index).and_then(Option::as_ref).map(wide).transpose();
+        let rows = |index: usize| all(index)?.ok_or(OpError::Internal("new rows are missing"));
+        let mut outputs = run.outputs.iter_mut();
         let angles = all(ANGLES[0])?.zip(all(ANGLES[1])?);
-        let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
-        let [_, heads, _, size] = op.extents;
-        let (half, block) = (size / 2, op.rows() * size);
+        let angles = angles.as_ref().map(|(cos, sin)| (&**cos, &**sin));
+        let keys = outputs.next().ok_or(OpError::Internal("no output"))?;
+        op.grow(&rows(0)?, &all(CACHE)?.unwrap_or_default(), &op.x, angles, keys)?;
+        match (&op.other, outputs.next()) {
+            (Some(spot), Some(values)) => {
+                op.grow(&rows(OTHER[0])?, &all(OTHER[1])?.unwrap_or_default(), spot, None, values)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Append {
+    /// Writes what [`Append::grown`] returns.
+    fn grow(
+        &self,
+        x: &[f32],
+        cache: &[f32],
+        spot: &Spot,
+        angles: Option<(&[f32], &[f32])>,
+        output: &mut ViewMut<'_>,
+    ) -> Result<(), OpError> {
+        let [_, heads, _, size] = self.extents;
+        let (half, block) = (size / 2, self.rows() * size);
         fill_floats(output, |output| {
             output.par_chunks_mut(block.max(1)).enumerate().for_each(|(index, rows)| {
-                let (old, new) = rows.split_at_mut(op.past * size);
+                let (old, new) = rows.split_at_mut(self.past * size);
                 if let Some(from) = cache.get(index * old.len()..(index + 1) * old.len()) {
                     old.copy_from_slice(from);
                 }
                 for (row, slots) in new.chunks_exact_mut(size.max(1)).enumerate() {
                     let place = [index / heads, index % heads, row, 0];
-                    let (from, step) = (op.x.at(place), op.x.strides[3]);
-                    let Some((cos, sin)) = &angles else {
+                    let (from, step) = (spot.at(place), spot.strides[3]);
+                    let Some((cos, sin)) = angles else {
                         match x.get(from..from + size).filter(|_| step == 1) {
                             Some(row) => slots.copy_from_slice(row),
                             None => slots.iter_mut().enumerate().for_each(|(e, y)| *y = x[from + e * step]),
                         }
                         continue;
                     };
-                    let (cos_from, sin_from) = (op.cos.at(place), op.sin.at(place));
+                    let (cos_from, sin_from) = (self.cos.at(place), self.sin.at(place));
                     for (e, slot) in slots.iter_mut().enumerate() {
                         let far =
                             if e < half { -x[from + (e + half) * step] } else { x[from + (e - half) * step] };
-                        let (c, s) =
-                            (cos[cos_from + e * op.cos.strides[3]], sin[sin_from + e * op.sin.strides[3]]);
+                        let (c, s) = (
+                            cos[cos_from + e * self.cos.strides[3]],
+                            sin[sin_from + e * self.sin.strides[3]],
+                        );
                         *slot = x[from + e * step] * c + far * s;
                     }
                 }
@@ -259,6 +328,7 @@ mod tests {
             x: Spot { offset: 0, strides: [0, 2, 4, 1] },
             cos: Spot::stretched(&[2, 2]),
             sin: Spot::stretched(&[2, 2]),
+            other: None,
         };
         let plain = op.reference(&[Some(x.view()), Some(past.view())], 1).unwrap().remove(0);
         let expected = [-1.0, -2.0, 1.0, 2.0, 5.0, 6.0, -3.0, -4.0, 3.0, 4.0, 7.0, 8.0];
@@ -269,6 +339,13 @@ mod tests {
         let turned = Append { past: 0, ..op }.reference(&views, 1).unwrap().remove(0);
         assert_eq!(turned.to_vec::<f32>().unwrap(), [1.0, 2.0, -6.0, 5.0, 3.0, 4.0, -8.0, 7.0]);
         assert!(Append { past: 2, ..op }.reference(&[Some(x.view()), Some(past.view())], 1).is_err());
+        let pair = Append { other: Some(op.x), ..op };
+        let both = [Some(x.view()), Some(past.view()), views[2], views[3], Some(x.view()), Some(past.view())];
+        let both = pair.reference(&both, 2).unwrap();
+        let keys = [-1.0, -2.0, 1.0, 2.0, -6.0, 5.0, -3.0, -4.0, 3.0, 4.0, -8.0, 7.0];
+        assert_eq!(both[0].to_vec::<f32>().unwrap(), keys);
+        assert_eq!(both[1].to_vec::<f32>().unwrap(), expected);
+        assert!(pair.reference(&both.iter().map(|x| Some(x.view())).collect::<Vec<_>>(), 2).is_err());
     }
 
     #[test]
@@ -281,6 +358,7 @@ mod tests {
                 x: Spot { offset: 0, strides: [count * heads * size, size, heads * size, 1] },
                 cos: Spot::stretched(&[batch, 1, count, size]),
                 sin: Spot::stretched(&[count, size]),
+                other: None,
             };
             let inputs = vec![
                 Some(random(&[batch, count, heads, size], 1)),

@@ -430,6 +430,7 @@ mod tests {
                 x: op.q,
                 cos: Spot::stretched(&[batch, 1, queries, size]),
                 sin: Spot::stretched(&[queries, size]),
+                other: None,
             };
             let views = [
                 x.as_ref().map(Tensor::view),

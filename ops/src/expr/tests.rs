@@ -171,6 +171,7 @@ fn steps(expr: &Expr, operands: &[DType]) -> Vec<String> {
         Step::Operand(index) => format!("x{index}"),
         Step::Constant(_, text) => text.clone(),
         Step::Accumulator => "acc".to_owned(),
+        Step::Second => "second".to_owned(),
     };
     all.steps.iter().map(name).collect()
 }

@@ -142,6 +142,27 @@ impl Pad {
     }
 }
 
+impl Pad {
+    /// How many zeros go before and after each axis, when nothing else is done and the problem says so.
+    pub fn zeros(&self, problem: &Problem<'_>) -> Option<Vec<(usize, usize)>> {
+        let x = problem.input(0)?;
+        let sides = self.sides(x.dims.len(), &*sizes::of_problem(problem)).ok()?;
+        let given = match (&self.attributes, problem.input(2)) {
+            (None, Some(value)) => Some(value.value?.clone().aligned()),
+            _ => None,
+        };
+        let value = self.value(x.dtype, given.as_ref().map(Tensor::view)).ok()?;
+        let zero = value.bytes().iter().all(|&byte| byte == 0);
+        let whole =
+            |(before, after): (i64, i64)| Some((usize::try_from(before).ok()?, usize::try_from(after).ok()?));
+        sides
+            .into_iter()
+            .map(whole)
+            .collect::<Option<Vec<_>>>()
+            .filter(|_| zero && self.mode == Mode::Constant)
+    }
+}
+
 impl Operator for Pad {
     fn name(&self) -> &'static str {
         "Pad"

@@ -60,10 +60,12 @@ super::params! {
         half: u32,
         /// Fills the row.
         pad: [u32; 2],
-        /// First elements of further rows, cosines and sines.
+        /// First elements of further rows, cosines, sines and the second cache's further rows.
         offsets: [u32; 4],
         /// Elements between batches, heads, rows and elements.
         x_strides: [u32; 4],
+        /// The same of the second cache's rows.
+        other_strides: [u32; 4],
         /// The same of cosines.
         cos_strides: [u32; 4],
         /// The same of sines.

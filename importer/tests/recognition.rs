@@ -1,4 +1,4 @@
-//! What exporters scatter of transformers, found again: on graphs made by hand, against the same graphs without passes.
+//! What exporters scatter, found again: on graphs made by hand, against the same graphs without passes.
 
 #![allow(clippy::unwrap_used, reason = "clippy's exemption for tests does not reach their helpers")]
 
@@ -240,7 +240,8 @@ fn turned_keys_go_into_their_cache() {
         ramp(&[2, 2, 5, 4], 4.0),
     ];
     let plan = fused(sketch.output(&[keys, values]), &inputs);
-    assert_eq!(names(&plan), ["Append", "Append"], "{plan}");
+    assert_eq!(names(&plan), ["Append"], "{plan}");
+    assert_eq!((plan.steps[0].outputs.len(), rewrites(&plan, "pair_caches")), (2, 1));
 }
 
 #[test]
@@ -254,4 +255,83 @@ fn moves_become_views_and_single_copies() {
     let plan = fused(sketch.output(&[y]), &[ramp(&[1, 4, 6], 0.0)]);
     assert_eq!(names(&plan), ["Rearrange"], "{plan}");
     assert_eq!(rewrites(&plan, "relabel"), 1);
+}
+
+#[test]
+fn scattered_softmax_is_found() {
+    for (axis, wanted) in [(-1, &["Softmax"][..]), (1, &["Softmax"])] {
+        let mut sketch = Sketch::default();
+        let x = sketch.given(&[2, 3, 5]);
+        let top = sketch.node_of("top", made_with("ReduceMax", &[("axes", &[axis])], 1), &[x]);
+        let shifted = sketch.call("Sub", &[x, top]);
+        let powers = sketch.call("Exp", &[shifted]);
+        let axis = sketch.constant(Tensor::from_vec(&[1], vec![axis]).unwrap());
+        let sum = sketch.call("ReduceSum", &[powers, axis]);
+        let y = sketch.call("Div", &[powers, sum]);
+        let plan = fused(sketch.output(&[y]), &[ramp(&[2, 3, 5], 0.0)]);
+        assert_eq!(names(&plan), wanted, "{plan}");
+    }
+    // The sum of other dimensions than the greatest was found in.
+    let mut sketch = Sketch::default();
+    let x = sketch.given(&[2, 3, 5]);
+    let top = sketch.node_of("top", made_with("ReduceMax", &[("axes", &[-1])], 1), &[x]);
+    let shifted = sketch.call("Sub", &[x, top]);
+    let powers = sketch.call("Exp", &[shifted]);
+    let axis = sketch.constant(Tensor::from_vec(&[1], vec![1i64]).unwrap());
+    let sum = sketch.call("ReduceSum", &[powers, axis]);
+    let y = sketch.call("Div", &[powers, sum]);
+    let plan = fused(sketch.output(&[y]), &[ramp(&[2, 3, 5], 0.0)]);
+    assert_eq!(rewrites(&plan, "recognize_softmax"), 0, "{plan}");
+}
+
+#[test]
+fn groups_of_channels_are_found() {
+    for (scale, inputs) in [(1.0f32, 1), (2.0, 3)] {
+        let mut sketch = Sketch::default();
+        let x = sketch.given(&[2, 6, 3, 5]);
+        let rows = sketch.reshape(x, &[2, 3, -1]);
+        let scales = sketch.constant(Tensor::from_vec(&[3], vec![scale; 3]).unwrap());
+        let biases = sketch.constant(Tensor::from_vec(&[3], vec![0.0f32; 3]).unwrap());
+        let y = sketch.call("InstanceNormalization", &[rows, scales, biases]);
+        let y = sketch.reshape(y, &[2, 6, 3, 5]);
+        let (weight, bias) = (sketch.constant(ramp(&[6, 1, 1], 0.3)), sketch.constant(ramp(&[6, 1, 1], 0.9)));
+        let y = sketch.call("Mul", &[y, weight]);
+        let y = sketch.call("Add", &[y, bias]);
+        let plan = fused(sketch.output(&[y]), &[ramp(&[2, 6, 3, 5], 0.0)]);
+        assert_eq!(names(&plan), ["GroupNormalization"], "{plan}");
+        assert_eq!(plan.steps[0].inputs.len(), inputs);
+    }
+}
+
+#[test]
+fn convolutions_take_the_zeros_around_their_input() {
+    let padded = |pads: &[i64], value: f32, own: &[i64]| {
+        let mut sketch = Sketch::default();
+        let x = sketch.given(&[1, 2, 5, 7]);
+        let pads = sketch.constant(Tensor::from_slice(&[pads.len()], pads).unwrap());
+        let value = sketch.number(value);
+        let wide = sketch.call("Pad", &[x, pads, value]);
+        let weights = sketch.constant(ramp(&[3, 2, 3, 3], 0.4));
+        let y = sketch.node_of(
+            "y",
+            made_with("Conv", &[("pads", own), ("strides", &[2, 2])], 2),
+            &[wide, weights],
+        );
+        fused(sketch.output(&[y]), &[ramp(&[1, 2, 5, 7], 0.0)])
+    };
+    assert_eq!(names(&padded(&[0, 0, 0, 1, 0, 0, 1, 2], 0.0, &[0, 0, 0, 0])), ["Conv"]);
+    assert_eq!(names(&padded(&[0, 0, 0, 1, 0, 0, 1, 2], 0.0, &[1, 1, 0, 0])), ["Conv"]);
+    // Other numbers, and channels.
+    assert_eq!(names(&padded(&[0, 0, 0, 1, 0, 0, 1, 2], 0.5, &[0, 0, 0, 0])), ["Pad", "Conv"]);
+    assert_eq!(names(&padded(&[0, 0, -1, 1, 0, 0, 1, 2], 0.0, &[1, 1, 0, 0])), ["Pad", "Conv"]);
+    for (own, steps) in [(0, &["AveragePool"][..]), (1, &["Pad", "AveragePool"])] {
+        let mut sketch = Sketch::default();
+        let x = sketch.given(&[1, 2, 5, 7]);
+        let pads = sketch.constant(Tensor::from_slice(&[8], &[0i64, 0, 1, 1, 0, 0, 1, 1]).unwrap());
+        let wide = sketch.call("Pad", &[x, pads]);
+        let lists: [(&str, &[i64]); 2] = [("kernel_shape", &[3, 3]), ("pads", &[own; 4])];
+        let y = sketch.node_of("y", made_with("AveragePool", &lists, 1), &[wide]);
+        let plan = fused(sketch.output(&[y]), &[ramp(&[1, 2, 5, 7], 0.0)]);
+        assert_eq!(names(&plan), steps, "{plan}");
+    }
 }
