@@ -40,7 +40,7 @@ mod values;
 pub use bound::PlanSession;
 pub use context::{Context, InputTensor};
 pub use coverage::Coverage;
-pub use device::{Device, DeviceInfo, DeviceKind, Select};
+pub use device::{Device, DeviceInfo, DeviceKind, Quirk, Select};
 pub use device_tensor::DeviceTensor;
 pub use error::{Error, Result};
 pub use memory::MemoryPlan;

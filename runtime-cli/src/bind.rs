@@ -111,6 +111,9 @@ pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> Sessi
         .device(device.clone())
         .fallback(settings.fallback.map_or(default, Fallback::from))
         .precision(settings.precision.into());
+    for pass in settings.disabled_passes() {
+        builder = builder.disable_pass(pass);
+    }
     if let Some(threads) = settings.threads {
         builder = builder.threads(threads.into());
     }

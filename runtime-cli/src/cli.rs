@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sardonyx::{Fallback, Precision};
+use sardonyx_importer::passes::names;
 
 use crate::cmd;
 use crate::input::source;
@@ -131,6 +132,24 @@ pub struct Settings {
     /// Most memory for weights on the device and activations, e.g. 350MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory_budget: Option<u64>,
+    /// Plan without a pass, to find out which one is at fault or what it gains; `all` for without any (repeat)
+    #[arg(long, value_name = "NAME", value_parser = passes(), hide_possible_values = true)]
+    pub disable_pass: Vec<String>,
+}
+
+impl Settings {
+    /// The planner's passes that are to be left out.
+    pub fn disabled_passes(&self) -> Vec<&str> {
+        let all = self.disable_pass.iter().any(|name| name == ALL);
+        if all { names().collect() } else { self.disable_pass.iter().map(String::as_str).collect() }
+    }
+}
+
+/// The word for every pass.
+const ALL: &str = "all";
+
+fn passes() -> clap::builder::PossibleValuesParser {
+    names().chain([ALL]).collect::<Vec<_>>().into()
 }
 
 /// Sizes that the model leaves open.

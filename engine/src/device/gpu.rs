@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use sardonyx_shaders::{Bound, Capabilities, Kernel, Source};
 
-use super::list::DeviceInfo;
+use super::list::{self, DeviceInfo};
+use super::quirks;
 use super::stored::{Compiler, Stored};
 use crate::error::{Error, Result};
 
@@ -78,13 +79,13 @@ struct Fault {
     lost: bool,
 }
 
-/// What kernels may use of an adapter or device.
+/// What kernels may use of an adapter or device, without what its driver does wrong.
 pub(super) fn capabilities(
     features: wgpu::Features,
     limits: &wgpu::Limits,
     info: &wgpu::AdapterInfo,
 ) -> Capabilities {
-    Capabilities {
+    let mut caps = Capabilities {
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features
             .contains(wgpu::Features::SUBGROUP)
@@ -99,7 +100,9 @@ pub(super) fn capabilities(
         offset_alignment: limits
             .min_storage_buffer_offset_alignment
             .max(limits.min_uniform_buffer_offset_alignment),
-    }
+    };
+    quirks::of(&info.name, &list::driver(info)).for_each(|quirk| quirk.apply(&mut caps));
+    caps
 }
 
 /// Opens an adapter with every feature and limit that kernels can use.

@@ -2,6 +2,8 @@
 
 use sardonyx_shaders::Capabilities;
 
+use super::quirks::{self, Quirk};
+
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -49,10 +51,12 @@ pub struct DeviceInfo {
     pub driver: String,
     /// PCI vendor number, 0 when unknown.
     pub vendor: u32,
-    /// Features that kernels can use: `f16`, `subgroups`, `timestamps`.
+    /// Features that kernels can use: `f16`, `subgroups`, `timestamps`; without those that a quirk switches off.
     pub features: Vec<&'static str>,
     /// Limits and capabilities that kernels go by; `None` for the CPU.
     pub capabilities: Option<Capabilities>,
+    /// Defects of the driver that are worked around.
+    pub quirks: Vec<&'static Quirk>,
 }
 
 /// A device with what is needed to open it.
@@ -88,6 +92,7 @@ impl DeviceInfo {
             vendor: 0,
             features,
             capabilities: None,
+            quirks: Vec::new(),
         }
     }
 
@@ -107,6 +112,8 @@ impl DeviceInfo {
             wgpu::DeviceType::Cpu => DeviceKind::Software,
             wgpu::DeviceType::Other => DeviceKind::Unknown,
         };
+        let driver = driver(&info);
+        let quirks: Vec<_> = quirks::of(&info.name, &driver).collect();
         let has = adapter.features();
         let features = [
             ("f16", wgpu::Features::SHADER_F16),
@@ -118,12 +125,24 @@ impl DeviceInfo {
             name: info.name.clone(),
             backend,
             kind,
-            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            driver,
             vendor: info.vendor,
-            features: features.iter().filter(|(_, f)| has.contains(*f)).map(|(name, _)| *name).collect(),
+            features: features
+                .iter()
+                .filter(|(name, feature)| {
+                    has.contains(*feature) && quirks.iter().all(|row| row.off() != *name)
+                })
+                .map(|(name, _)| *name)
+                .collect(),
             capabilities: Some(super::gpu::capabilities(has, &adapter.limits(), &info)),
+            quirks,
         }
     }
+}
+
+/// A driver's name and version.
+pub(super) fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_owned()
 }
 
 /// All devices: real GPUs, then software ones, then the CPU; numbered within their backend.

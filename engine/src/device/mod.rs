@@ -3,6 +3,7 @@
 mod gpu;
 mod limits;
 mod list;
+mod quirks;
 mod select;
 mod stored;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 pub(crate) use gpu::{BoundKernel, Gpu, Pipeline, Staging};
 pub use list::{DeviceInfo, DeviceKind};
+pub use quirks::Quirk;
 use sardonyx_shaders::Capabilities;
 pub use select::Select;
 pub(crate) use stored::Compiler;

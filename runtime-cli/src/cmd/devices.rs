@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sardonyx::{Device, DeviceInfo, Roofs};
+use sardonyx::{Device, DeviceInfo, Quirk, Roofs};
 use serde_json::{Map, Value, json};
 
 use crate::bind;
@@ -88,6 +88,9 @@ fn lines(index: usize, info: &DeviceInfo) -> Vec<String> {
     if !info.features.is_empty() {
         lines.push(format!("   features  {}", info.features.join(", ")));
     }
+    for quirk in &info.quirks {
+        lines.push(format!("   quirk     without {}: {} ({})", quirk.off(), quirk.why, quirk.source));
+    }
     if let Some(caps) = &info.capabilities {
         lines.push(format!(
             "   limits    {} storage bindings, binding {}, buffer {}",
@@ -111,6 +114,9 @@ fn document(index: usize, info: &DeviceInfo) -> Value {
                "workgroup_memory_bytes": caps.workgroup_memory, "grid_axis": caps.grid_axis,
                "subgroup_size": caps.subgroups.map(|(least, most)| [least, most])})
     });
+    let quirk = |quirk: &&Quirk| json!({"off": quirk.off(), "why": quirk.why, "source": quirk.source, "date": quirk.date});
+    let quirks: Vec<Value> = info.quirks.iter().map(quirk).collect();
     json!({"index": index, "id": info.id, "name": info.name, "backend": info.backend, "kind": info.kind.name(),
-           "driver": info.driver, "vendor": info.vendor, "features": info.features, "limits": limits})
+           "driver": info.driver, "vendor": info.vendor, "features": info.features, "limits": limits,
+           "quirks": quirks})
 }

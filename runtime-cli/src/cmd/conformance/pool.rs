@@ -162,5 +162,6 @@ fn arguments(device: &DeviceArgs) -> Vec<String> {
     if let Some(bytes) = settings.memory_budget {
         arguments.push(format!("--memory-budget={bytes}"));
     }
+    arguments.extend(settings.disable_pass.iter().map(|pass| format!("--disable-pass={pass}")));
     arguments
 }

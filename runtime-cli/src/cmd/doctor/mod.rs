@@ -134,6 +134,11 @@ fn device(info: &DeviceInfo) -> Vec<Check> {
     let driver =
         if info.driver.is_empty() { info.name.clone() } else { format!("{}, {}", info.name, info.driver) };
     let mut checks = vec![Check::new(format!("{} opens", info.id), State::Ok, driver)];
+    for quirk in &info.quirks {
+        let found = format!("without {}: {}", quirk.off(), quirk.why);
+        let check = Check::new(format!("{} driver defect", info.id), State::Warn, found);
+        checks.push(check.next(format!("update the driver; known from {}", quirk.source)));
+    }
     let what = format!("{} agrees with the CPU", info.id);
     checks.push(match agrees(&opened) {
         Ok(text) => Check::new(what, State::Ok, text),
