@@ -17,8 +17,20 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 
 /// A node without attributes.
 pub fn node(op: &str, inputs: &[&str], output: &str) -> Vec<u8> {
-    let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, name.as_bytes())).collect();
-    [inputs, field(2, output.as_bytes()), field(4, op.as_bytes())].concat()
+    node_of(op, inputs, &[output], &[])
+}
+
+/// A node with small integers as attributes.
+pub fn node_of(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&str, u8)]) -> Vec<u8> {
+    let names = |number: u8, names: &[&str]| -> Vec<u8> {
+        names.iter().flat_map(|name| field(number, name.as_bytes())).collect()
+    };
+    // The number in field 3, the type, 2 for an integer, in field 20.
+    let attribute = |&(name, value): &(&str, u8)| {
+        field(5, &[field(1, name.as_bytes()), vec![3 << 3, value, 0xA0, 1, 2]].concat())
+    };
+    let attributes = attributes.iter().flat_map(attribute).collect();
+    [names(1, inputs), names(2, outputs), field(4, op.as_bytes()), attributes].concat()
 }
 
 /// A model of nodes over f32 tensors of the same dimensions, each below 128.

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
-use sardonyx::{DType, Device, DeviceTensor, Error, Fallback, Model, Select, Session, Tensor, wgpu};
-use sardonyx_tests::onnx::{model, node};
+use sardonyx::{DType, Device, DeviceTensor, Error, Fallback, Model, Place, Select, Session, Tensor, wgpu};
+use sardonyx_tests::onnx::{model, node, node_of};
 use sardonyx_tests::{Random, gpu_turn, gpus, numbers};
 
 #[path = "../../engine/examples/shared_device.rs"]
@@ -116,6 +116,35 @@ fn a_hosts_buffers_serve_at_any_offset() {
 fn buffer_of(device: &wgpu::Device) -> wgpu::Buffer {
     let usage = wgpu::BufferUsages::STORAGE;
     device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false })
+}
+
+/// `a` and `b` lie within what is joined of them, and so do `c` and `d`, which are taken out of it.
+#[test]
+fn outputs_that_lie_within_others_reach_a_hosts_tensors() {
+    let _turn = gpu_turn();
+    let dims = [16, 4];
+    let nodes = [
+        node("Relu", &["x"], "a"),
+        node("Neg", &["x"], "b"),
+        node_of("Concat", &["a", "b"], &["all"], &[("axis", 0)]),
+        node_of("Split", &["all"], &["c", "d"], &[("axis", 0)]),
+    ];
+    let model = model(&nodes, &dims.map(|dim| dim as u8), &["x"], &["b", "c"]);
+    let x = Random(8).tensor(&dims);
+    let negative: Vec<f64> = numbers(&x).iter().map(|x| -x).collect();
+    let positive: Vec<f64> = numbers(&x).iter().map(|x| x.max(0.0)).collect();
+    for gpu in gpus() {
+        let session = Session::builder().device(gpu.clone()).fallback(Fallback::Deny).build(&model).unwrap();
+        let views = session.placement().steps.iter().filter(|step| matches!(step.place, Place::View)).count();
+        assert_eq!(views, 2);
+        let tensor = || DeviceTensor::new(gpu, DType::F32, &dims).unwrap();
+        let (b, c) = (tensor(), tensor());
+        let mut context = session.context().unwrap();
+        context.bind_input("x", &x).unwrap().bind_output("b", &b).unwrap();
+        context.bind_output("c", &c).unwrap().run().unwrap();
+        close(&b.download(gpu).unwrap(), &negative);
+        close(&c.download(gpu).unwrap(), &positive);
+    }
 }
 
 #[test]

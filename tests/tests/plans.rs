@@ -1,5 +1,5 @@
 //! Plans as text: what is fused and which kernels do it, for each model and set of capabilities, under `tests/plans/`. A
-//! change there is to be looked at; `SARDONYX_WRITE=1 cargo test -p sardonyx-tests --test plans` accepts it.
+//! change there is to be looked at; `SARDONYX_WRITE=1 cargo test --workspace --test plans` accepts it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 

@@ -14,8 +14,8 @@ use super::resources::{self, Pending, Resources};
 use super::rounding;
 use super::schedule::{self, Batch, DeviceKey};
 use super::{
-    BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, timed,
-    verify,
+    BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, parts,
+    timed, verify,
 };
 use crate::device::{Compiler, Device};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ pub(super) fn decide(
 ) -> Result<Decided> {
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
     let exact = rounding::round_weights(&mut plan, layouts);
-    let placed = place::place(&mut plan, caps, layouts);
+    let mut placed = place::place(&mut plan, caps, layouts);
     if caps.is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
     }
@@ -81,16 +81,32 @@ pub(super) fn decide(
         tap(&mut plan, &placed);
     }
     let roots = schedule::roots(&plan, &placed);
-    let schedule = schedule::schedule(&plan, &placed, &roots, layouts);
-    let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
     let (alignment, limit) = (resources::alignment(caps), caps.map_or(u64::MAX, |caps| caps.buffer_bytes));
+    let parts = parts::find(&plan, &mut placed, &roots, layouts, alignment);
+    let schedule = schedule::schedule(&plan, &placed, &roots, &parts, layouts);
+    let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
     let on_device = arena::arrange(&schedule.device, &schedule.accesses, alignment, limit);
     align_constants(&mut plan, &schedule.batches, &roots);
     let mut cpu = cpu_steps(&plan, &schedule.batches)?;
     let scratch_bytes =
         cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
-    let mut pending =
-        resources::plan(&plan, &placed, &schedule.batches, &roots, &on_device.place, layouts, caps);
+    let device_place = |id: usize| {
+        let value = &plan.values[id];
+        let (holder, from) = parts.holder(ValueId(id));
+        let arena::Spot { arena, offset } = *on_device.place.get(&DeviceKey::Value(holder))?;
+        let storage = layouts.storage(value)?;
+        let offset = offset + (from * storage.bytes()) as u64;
+        let len: usize = value.dims.iter().product();
+        // Behind a part lies another one.
+        let bytes = match holder.0 == id {
+            true => buffer_bytes(storage, len),
+            false => (len.next_multiple_of(4) * storage.bytes()) as u64,
+        };
+        Some(DevicePlace { buffer: BufferPlace::Arena { arena, offset, bytes }, storage })
+    };
+    let device: Vec<_> = (0..plan.values.len()).map(device_place).collect();
+    let places = resources::Memory { roots: &roots, places: &device, spots: &on_device.place };
+    let mut pending = resources::plan(&plan, &placed, &schedule.batches, &places, layouts, caps);
     let memory = MemoryPlan {
         device_weights: pending.weight_bytes(),
         device_activations: on_device.total(),
@@ -115,14 +131,10 @@ pub(super) fn decide(
         if plan.values[id.0].constant.is_some() {
             return Some(HostPlace::Constant);
         }
-        on_host.place.get(&id).map(|spot| HostPlace::Arena { line: (spot.offset / LINE) as usize })
-    };
-    let device_place = |id: usize| {
-        let arena::Spot { arena, offset } = *on_device.place.get(&DeviceKey::Value(ValueId(id)))?;
-        let value = &plan.values[id];
-        let storage = layouts.storage(value)?;
-        let bytes = buffer_bytes(storage, value.dims.iter().product());
-        Some(DevicePlace { buffer: BufferPlace::Arena { arena, offset, bytes }, storage })
+        let (holder, from) = parts.holder(id);
+        let spot = on_host.place.get(&holder)?;
+        let bytes = plan.values[id.0].dtype.bytes_for(from)?;
+        Some(HostPlace::Arena { line: (spot.offset / LINE) as usize + bytes / LINE as usize })
     };
     let host: Vec<_> = (0..plan.values.len()).map(host_place).collect();
     for step in &mut cpu {
@@ -132,8 +144,9 @@ pub(super) fn decide(
     let splits = splits(&details, &placed, &schedule.batches);
     let launches = std::mem::take(&mut pending.launches);
     let program = Program {
+        shared: plan.outputs.iter().map(|id| roots[id.0]).filter(|&root| parts.shares(root)).collect(),
         host,
-        device: (0..plan.values.len()).map(device_place).collect(),
+        device,
         placement: ordered_placement(&plan, &placed, &schedule.batches, launches.len(), caps.is_some()),
         phases,
         launches,
@@ -283,7 +296,9 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
 pub(crate) fn placement(mut plan: Plan, device: &Device, precision: Precision) -> Placement {
     let caps = device.capabilities();
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision };
-    let placed = place::place(&mut plan, caps, layouts);
+    let mut placed = place::place(&mut plan, caps, layouts);
+    let roots = schedule::roots(&plan, &placed);
+    parts::find(&plan, &mut placed, &roots, layouts, resources::alignment(caps));
     let steps = (0..placed.len()).map(|index| placed_step(&plan, &placed, index)).collect();
     Placement { steps, dispatches: 0, gpu: device.gpu().is_some() }
 }

@@ -172,7 +172,8 @@ impl Program {
             // Computed on the device, and there until the end.
             _ if last => {
                 // Others who want the value find it in the arena.
-                let alone = self.outputs.iter().filter(|other| self.roots[other.0] == root).count() == 1;
+                let alone = self.outputs.iter().filter(|other| self.roots[other.0] == root).count() == 1
+                    && !self.shared.contains(&root);
                 let binds = self.binds(root, tensor)?;
                 match binds && alone && self.read_on_cpu(root).is_none() {
                     true => links.bound.push((root, tensor.clone())),

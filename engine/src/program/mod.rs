@@ -1,13 +1,14 @@
 //! A program: a plan bound to a device, ready to run again and again.
 //!
-//! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`build`] orders the
-//! steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
+//! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`parts`] finds those that
+//! have nothing to move, [`build`] orders the steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
 
 mod arena;
 mod build;
 mod host;
 mod layout;
 mod links;
+mod parts;
 mod place;
 mod resources;
 mod rounding;
@@ -58,6 +59,8 @@ pub(crate) struct Program {
     pub(crate) outputs: Vec<ValueId>,
     /// For each value, the one whose memory it shares: itself, or the source of a view.
     roots: Vec<ValueId>,
+    /// Outputs whose bytes are those of other values too, by their roots.
+    shared: Vec<ValueId>,
     /// Where each root lies on the host.
     host: Vec<Option<HostPlace>>,
     /// Where each root lies on the device.

@@ -13,7 +13,7 @@ use sardonyx_shaders::{Bound, Capabilities};
 use super::arena::Spot;
 use super::place::{Layouts, Placed};
 use super::schedule::{Batch, DeviceKey, bound_value};
-use super::{BufferPlace, Launch};
+use super::{BufferPlace, DevicePlace, Launch};
 use crate::device::{BoundKernel, Compiler, Gpu, Pipeline};
 use crate::error::{Error, Result};
 use crate::transfer::{buffer_bytes, to_device};
@@ -59,13 +59,21 @@ pub(super) fn alignment(caps: Option<&Capabilities>) -> u64 {
     caps.map_or(ALIGNMENT, |caps| u64::from(caps.offset_alignment).max(ALIGNMENT))
 }
 
+/// Where values and scratch memory lie.
+pub(super) struct Memory<'a> {
+    /// For each value, the one whose memory it shares.
+    pub(super) roots: &'a [ValueId],
+    /// Where each root lies.
+    pub(super) places: &'a [Option<DevicePlace>],
+    pub(super) spots: &'a HashMap<DeviceKey, Spot>,
+}
+
 /// Decides what the steps on the device need.
 pub(super) fn plan(
     plan: &Plan,
     placed: &[Placed],
     batches: &[Batch],
-    roots: &[ValueId],
-    spots: &HashMap<DeviceKey, Spot>,
+    memory: &Memory<'_>,
     layouts: Layouts,
     caps: Option<&Capabilities>,
 ) -> Pending {
@@ -81,20 +89,14 @@ pub(super) fn plan(
     for &index in batches.iter().flat_map(|batch| &batch.device) {
         let (Placed::Device(candidate, _), step) = (&placed[index], &plan.steps[index]) else { continue };
         for (number, dispatch) in candidate.dispatches.iter().enumerate() {
-            let at = |spot: Spot, storage: Storage, len: usize| BufferPlace::Arena {
-                arena: spot.arena,
-                offset: spot.offset,
-                bytes: buffer_bytes(storage, len),
-            };
             let value = |id: ValueId, pending: &mut Pending| -> Option<BufferPlace> {
-                let root = roots[id.0];
+                let root = memory.roots[id.0];
                 let value = &plan.values[root.0];
                 let storage = layouts.storage(value)?;
                 if let Some(constant) = &value.constant {
                     return Some(pending.weight(WeightKey::Constant(root), constant, storage, alignment));
                 }
-                let spot = *spots.get(&DeviceKey::Value(root))?;
-                Some(at(spot, storage, value.dims.iter().product()))
+                Some(memory.places[root.0]?.buffer)
             };
             let bindings =
                 dispatch.reads.iter().chain(&dispatch.writes).filter_map(|binding| match *binding {
@@ -104,14 +106,15 @@ pub(super) fn plan(
                     }
                     Binding::Scratch(i) => {
                         let scratch = candidate.scratch.get(i)?;
-                        let spot = *spots.get(&DeviceKey::Scratch(index, i))?;
-                        Some(at(spot, scratch.storage, scratch.len))
+                        let &Spot { arena, offset } = memory.spots.get(&DeviceKey::Scratch(index, i))?;
+                        let bytes = buffer_bytes(scratch.storage, scratch.len);
+                        Some(BufferPlace::Arena { arena, offset, bytes })
                     }
                     other => value(bound_value(step, other)?, &mut pending),
                 });
             let bindings: Vec<BufferPlace> = bindings.collect();
             let named = dispatch.reads.iter().chain(&dispatch.writes);
-            let values = named.map(|binding| Some(roots[bound_value(step, *binding)?.0])).collect();
+            let values = named.map(|binding| Some(memory.roots[bound_value(step, *binding)?.0])).collect();
             let bytes: Vec<u64> = bindings.iter().map(BufferPlace::bytes).collect();
             let writable = writable(&bindings, dispatch.reads.len());
             let bound = caps.map_or_else(Bound::default, |caps| Bound::new(caps, writable, &bytes));

@@ -10,6 +10,7 @@ use sardonyx_shaders::storage::Storage;
 
 use super::Phase;
 use super::arena::{Access, Lifetime};
+use super::parts::Parts;
 use super::place::{Layouts, Placed};
 use crate::transfer::buffer_bytes;
 
@@ -84,12 +85,18 @@ pub(super) fn bound_value(step: &PlanStep, binding: Binding) -> Option<ValueId> 
 }
 
 /// What each dispatch of a step reads and writes, constants left out.
-fn accesses(plan: &Plan, step: usize, placed: &Placed, roots: &[ValueId]) -> Vec<Access<DeviceKey>> {
+fn accesses(
+    plan: &Plan,
+    step: usize,
+    placed: &Placed,
+    roots: &[ValueId],
+    parts: &Parts,
+) -> Vec<Access<DeviceKey>> {
     let Placed::Device(candidate, _) = placed else { return Vec::new() };
     let key = |binding: &Binding| match *binding {
         Binding::Scratch(index) => Some(DeviceKey::Scratch(step, index)),
         other => {
-            let root = roots[bound_value(&plan.steps[step], other)?.0];
+            let (root, _) = parts.holder(roots[bound_value(&plan.steps[step], other)?.0]);
             plan.values[root.0].constant.is_none().then_some(DeviceKey::Value(root))
         }
     };
@@ -116,7 +123,7 @@ pub(super) fn device_reads(plan: &Plan, step: usize, placed: &Placed) -> Vec<Val
 
 /// Orders the steps: as many as can run on the device, then as many as can run on the CPU, and so on, which keeps waits
 /// few.
-fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId]) -> Vec<Batch> {
+fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId], parts: &Parts) -> Vec<Batch> {
     let mut pending: HashSet<ValueId> = HashSet::new();
     for (step, placed) in plan.steps.iter().zip(placed) {
         if !matches!(placed, Placed::View) {
@@ -132,7 +139,8 @@ fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId]) -> Vec<Batch> {
             left.retain(|&index| {
                 let step = &plan.steps[index];
                 let fits = matches!(placed[index], Placed::Device(..)) == on_device;
-                if !fits || step.reads().any(|id| pending.contains(&roots[id.0])) {
+                let ready = |id: ValueId| parts.all(roots[id.0], &|root| !pending.contains(&root));
+                if !fits || !step.reads().all(ready) {
                     return true;
                 }
                 for output in step.outputs.iter().flatten() {
@@ -153,8 +161,16 @@ fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId]) -> Vec<Batch> {
 }
 
 /// Schedules a placed plan.
-pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layouts: Layouts) -> Schedule {
-    let batches = order(plan, placed, roots);
+pub(super) fn schedule(
+    plan: &Plan,
+    placed: &[Placed],
+    roots: &[ValueId],
+    parts: &Parts,
+    layouts: Layouts,
+) -> Schedule {
+    let batches = order(plan, placed, roots, parts);
+    let holder = |root: ValueId| parts.holder(root).0;
+    let device_key = |root: ValueId| DeviceKey::Value(holder(root));
     let inputs: HashSet<ValueId> = plan.inputs.iter().map(|id| roots[id.0]).collect();
     let constant = |id: ValueId| plan.values[id.0].constant.is_some();
     // Inputs and constants are on the host without a slot.
@@ -176,17 +192,17 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
                 if constant(root) {
                     continue;
                 }
-                if on_device.insert(root) {
+                if !parts.all(root, &|root| on_device.contains(&root)) && on_device.insert(root) {
                     phase.uploads.push(root);
-                    device.touch(DeviceKey::Value(root), begin);
+                    device.touch(device_key(root), begin);
                     if !given(root) {
-                        host.touch(root, begin);
+                        host.touch(holder(root), begin);
                     }
                 }
-                device.touch(DeviceKey::Value(root), time);
+                device.touch(device_key(root), time);
             }
             for output in plan.steps[step].outputs.iter().flatten() {
-                device.touch(DeviceKey::Value(roots[output.0]), time);
+                device.touch(device_key(roots[output.0]), time);
                 on_device.insert(roots[output.0]);
             }
             if let Placed::Device(candidate, _) = &placed[step] {
@@ -194,7 +210,7 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
                     device.touch(DeviceKey::Scratch(step, scratch), time);
                 }
             }
-            launches.extend(accesses(plan, step, &placed[step], roots));
+            launches.extend(accesses(plan, step, &placed[step], roots, parts));
             time += 1;
         }
         last_download = time;
@@ -206,15 +222,15 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
                 if given(root) {
                     continue;
                 }
-                if on_host.insert(root) {
+                if !parts.all(root, &|root| on_host.contains(&root)) && on_host.insert(root) {
                     download(root, &mut phase);
-                    device.touch(DeviceKey::Value(root), last_download);
-                    host.touch(root, last_download);
+                    device.touch(device_key(root), last_download);
+                    host.touch(holder(root), last_download);
                 }
-                host.touch(root, time);
+                host.touch(holder(root), time);
             }
             for output in plan.steps[step].outputs.iter().flatten() {
-                host.touch(roots[output.0], time);
+                host.touch(holder(roots[output.0]), time);
                 on_host.insert(roots[output.0]);
             }
             time += 1;
@@ -226,14 +242,15 @@ pub(super) fn schedule(plan: &Plan, placed: &[Placed], roots: &[ValueId], layout
         if given(root) {
             continue;
         }
-        if on_host.insert(root)
+        if !parts.all(root, &|root| on_host.contains(&root))
+            && on_host.insert(root)
             && let Some(phase) = phases.last_mut()
         {
             phase.downloads.push((root, 0));
-            device.touch(DeviceKey::Value(root), last_download);
-            host.touch(root, last_download);
+            device.touch(device_key(root), last_download);
+            host.touch(holder(root), last_download);
         }
-        host.touch(root, time);
+        host.touch(holder(root), time);
     }
     let storage = |id: ValueId| layouts.storage(&plan.values[id.0]).unwrap_or(Storage::U32);
     let value_bytes = |id: ValueId| {

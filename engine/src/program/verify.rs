@@ -2,9 +2,10 @@
 //!
 //! It replays the program on a picture of memory that holds, for every byte, which value lies there. Whatever reads a
 //! value must find exactly that value: so nothing is read before it is written, and nothing is overwritten while it is
-//! still wanted. It knows nothing of lifetimes, and takes what kernels access from the plan, not from the planner.
+//! still wanted. It knows nothing of lifetimes, and takes what kernels access from the plan, not from the planner. A value that
+//! no step writes, because a step that would have moved it does nothing, must be found as the values that it stands for.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use sardonyx_ops::dispatch::{Binding, Candidate, Dispatch};
 use sardonyx_ops::ir::graph::ValueId;
@@ -16,77 +17,21 @@ use super::place::{Layouts, Placed};
 use super::{BufferPlace, CpuStep, HostPlace, LINE, Launch, Program};
 use crate::error::{Error, Result};
 
+mod memory;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
-/// Whose bytes they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Owner {
-    Value(usize),
-    Scratch(usize, usize),
-}
-
-/// Which value lies where.
-#[derive(Default)]
-struct Memory {
-    size: u64,
-    /// Start of a range, its end and its owner. Ranges do not overlap.
-    ranges: BTreeMap<u64, (u64, Owner)>,
-}
-
-impl Memory {
-    fn within(&self, start: u64, bytes: u64) -> Result<u64, String> {
-        start
-            .checked_add(bytes)
-            .filter(|&end| end <= self.size)
-            .ok_or_else(|| format!("{bytes} bytes at {start} are beyond a buffer of {}", self.size))
-    }
-
-    fn write(&mut self, start: u64, bytes: u64, owner: Owner) -> Result<(), String> {
-        let end = self.within(start, bytes)?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let first = self.ranges.range(..start).next_back().map_or(start, |(&from, _)| from);
-        let met: Vec<(u64, (u64, Owner))> =
-            self.ranges.range(first..end).map(|(&from, &range)| (from, range)).collect();
-        for (from, (to, old)) in met.into_iter().filter(|(_, (to, _))| *to > start) {
-            self.ranges.remove(&from);
-            if from < start {
-                self.ranges.insert(from, (start, old));
-            }
-            if to > end {
-                self.ranges.insert(end, (to, old));
-            }
-        }
-        self.ranges.insert(start, (end, owner));
-        Ok(())
-    }
-
-    fn read(&self, start: u64, bytes: u64, owner: Owner) -> Result<(), String> {
-        let end = self.within(start, bytes)?;
-        let mut at = start;
-        while at < end {
-            let found = self.ranges.range(..=at).next_back().filter(|(_, (to, _))| *to > at);
-            match found {
-                Some((_, (to, found))) if *found == owner => at = *to,
-                Some((_, (_, found))) => return Err(format!("{owner:?} is read where {found:?} lies")),
-                None => return Err(format!("{owner:?} is read where nothing was written")),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
-    a.0 < b.0.saturating_add(b.1) && b.0 < a.0.saturating_add(a.1)
-}
+use memory::{Memory, Owner, overlap};
+use pieces::Piece;
 
 struct Verifier<'a> {
     program: &'a Program,
     steps: &'a [PlanStep],
     placed: &'a [Placed],
     layouts: Layouts,
+    /// Of values that no step writes: whose elements they are.
+    stands_for: HashMap<usize, Vec<Piece>>,
     host: Memory,
     arenas: Vec<Memory>,
 }
@@ -102,11 +47,12 @@ pub(super) fn verify(
     layouts: Layouts,
     caps: Option<&Capabilities>,
 ) -> Result<()> {
-    let memory = |&size: &u64| Memory { size, ranges: BTreeMap::new() };
-    let arenas = program.device_arenas.iter().map(memory).collect();
-    let host = memory(&program.host_bytes);
-    Verifier { program, steps, placed, layouts, host, arenas }
-        .replay(caps)
+    let arenas = program.device_arenas.iter().map(|&size| Memory::new(size)).collect();
+    let host = Memory::new(program.host_bytes);
+    let mut verifier = Verifier { program, steps, placed, layouts, stands_for: HashMap::new(), host, arenas };
+    verifier
+        .leave_out()
+        .and_then(|()| verifier.replay(caps))
         .map_err(|what| Error::Internal(format!("the verifier refuses the program: {what}")))
 }
 
@@ -188,15 +134,13 @@ impl Verifier<'_> {
     }
 
     fn read_host(&self, id: ValueId) -> Result<(), String> {
-        match self.host_range(id)? {
-            Some((start, bytes)) => self.host.read(start, bytes, Owner::Value(self.root(id)?.0)),
-            None => Ok(()),
-        }
+        let mut ranges = self.owned_on_host(id)?.into_iter().flatten();
+        ranges.try_for_each(|(start, bytes, owner)| self.host.read(start, bytes, owner))
     }
 
     fn write_host(&mut self, id: ValueId) -> Result<(), String> {
-        let (start, bytes) = self.host_range(id)?.ok_or("what the caller or the model holds is written")?;
-        self.host.write(start, bytes, Owner::Value(self.root(id)?.0))
+        let ranges = self.owned_on_host(id)?.ok_or("what the caller or the model holds is written")?;
+        ranges.into_iter().try_for_each(|(start, bytes, owner)| self.host.write(start, bytes, owner))
     }
 
     /// A value goes up, or comes down. Returns its bytes on the device.
@@ -215,16 +159,19 @@ impl Verifier<'_> {
         if Some(place.storage) != self.layouts.storage(value) {
             return Err(format!("value {} is copied as {:?}", id.0, place.storage));
         }
-        let least = value.dims.iter().product::<usize>() as u64 * place.storage.bytes() as u64;
+        let size = |len: usize| (len as u64).saturating_mul(place.storage.bytes() as u64);
+        let least = size(self.len(id));
+        let ranges = self.owned(root, offset, size)?;
         let memory = self.arenas.get_mut(arena).ok_or("an arena that is not there")?;
         if bytes < least || !offset.is_multiple_of(4) || !bytes.is_multiple_of(4) {
             return Err(format!("value {} is copied with {bytes} bytes at {offset}", id.0));
         }
-        match up {
-            true => memory.write(offset, bytes, Owner::Value(root.0))?,
-            // What has no elements is written by nothing.
-            false if least == 0 => {}
-            false => memory.read(offset, bytes, Owner::Value(root.0))?,
+        memory.within(offset, bytes)?;
+        for (start, bytes, owner) in ranges {
+            match up {
+                true => memory.write(start, bytes, owner)?,
+                false => memory.read(start, bytes, owner)?,
+            }
         }
         Ok(bytes)
     }
@@ -303,20 +250,31 @@ impl Verifier<'_> {
                 }
             }
         }
-        for (index, (place, owner)) in launch.bindings.iter().zip(&ranges).enumerate() {
-            let (BufferPlace::Arena { arena, offset, bytes }, Some(owner)) = (*place, *owner) else {
+        for (index, (place, found)) in launch.bindings.iter().zip(&ranges).enumerate() {
+            let (BufferPlace::Arena { arena, offset, bytes }, Some((owner, storage))) = (*place, *found)
+            else {
                 continue;
             };
+            let size = |len: usize| (len as u64).saturating_mul(storage.bytes() as u64);
+            let owned = match owner {
+                Owner::Value(id) if index < reads => self.owned(ValueId(id), offset, size)?,
+                Owner::Value(id) if self.stands_for.contains_key(&id) => {
+                    return Err(format!("{owner:?} is written, and lies within others"));
+                }
+                _ => vec![(offset, bytes, owner)],
+            };
             let memory = self.arenas.get_mut(arena).ok_or("an arena that is not there")?;
-            match index < reads {
-                true => memory.read(offset, bytes, owner)?,
-                false => memory.write(offset, bytes, owner)?,
+            for (start, bytes, owner) in owned {
+                match index < reads {
+                    true => memory.read(start, bytes, owner)?,
+                    false => memory.write(start, bytes, owner)?,
+                }
             }
         }
         Ok(())
     }
 
-    /// Whose a binding is, `None` for constants; its range is checked against the limits and what the kernel addresses.
+    /// Whose a binding is and how it lies there, `None` for constants; its range is checked against the limits and what the kernel addresses.
     fn range(
         &self,
         step: usize,
@@ -324,7 +282,7 @@ impl Verifier<'_> {
         binding: Binding,
         place: &BufferPlace,
         caps: &Capabilities,
-    ) -> Result<Option<Owner>, String> {
+    ) -> Result<Option<(Owner, Storage)>, String> {
         let plan = &self.steps[step];
         let missing = || format!("{binding:?} is not there");
         let value = |id: Option<ValueId>| {
@@ -371,7 +329,7 @@ impl Verifier<'_> {
             return Err(format!("{binding:?} is bound at {offset}, which is not aligned"));
         }
         // What has no elements is written by nothing.
-        Ok(owner.filter(|_| len > 0))
+        Ok(owner.filter(|_| len > 0).map(|owner| (owner, storage)))
     }
 
     /// The pieces in which a tensor is bound are within the device's limits, and cover it.

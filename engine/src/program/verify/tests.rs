@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::expr::function::Function;
+use sardonyx_ops::movement::concat::Concat;
+use sardonyx_ops::movement::layout::Layout;
+use sardonyx_ops::movement::rearrange::Rearrange;
 use sardonyx_ops::plan::{Plan, PlanValue};
 use sardonyx_ops::pointwise::{Pointwise, functions};
-use sardonyx_ops::{DType, Tensor};
+use sardonyx_ops::{DType, Operator, Tensor};
 
 use super::super::build::{Decided, Settings, decide};
 use super::*;
@@ -176,4 +179,74 @@ fn limits_of_the_device_are_kept() {
     planted("the device has 8", |program, _| pieces(program, vec![9], 256));
     planted("another kernel", |program, _| program.launches[0].grid = [2, 1, 1]);
     planted("staging", |program, _| program.staging_bytes = 16);
+}
+
+/// `a = x + x`, `b = relu(a)`, `c` is `a` and `b`, `d` is their second and third rows, `e = relu(d)`.
+fn plan_of_parts() -> Plan {
+    let mut plan = Plan::default();
+    let mut value = |name: &str, rows: usize| {
+        let dims = vec![rows, 64];
+        plan.values.push(PlanValue { name: name.into(), dtype: DType::F32, dims, constant: None });
+        ValueId(plan.values.len() - 1)
+    };
+    let [x, a, b, c, d, e] =
+        [("x", 2), ("a", 2), ("b", 2), ("c", 4), ("d", 2), ("e", 2)].map(|(name, rows)| value(name, rows));
+    let mut step = |op: Arc<dyn Operator>, inputs: &[ValueId], output: ValueId| {
+        plan.steps.push(PlanStep {
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: vec![Some(output)],
+            epilogue: None,
+            nodes: vec![op.name().into()],
+            op,
+        });
+    };
+    let pointwise = |name: &'static str, function: &'static Function, inputs: usize| {
+        Arc::new(Pointwise { name, expr: Expr::call(function, inputs, Vec::new()) })
+    };
+    step(pointwise("Add", &functions::ADD, 2), &[x, x], a);
+    step(pointwise("Relu", &functions::RELU, 1), &[a], b);
+    step(Arc::new(Concat { axis: 0 }), &[a, b], c);
+    let rows = Layout { offset: 64, ..Layout::dense(128) };
+    step(Arc::new(Rearrange::new(&rows, 256, &[2, 64]).unwrap()), &[c], d);
+    step(pointwise("Relu", &functions::RELU, 1), &[d], e);
+    plan.inputs = vec![x];
+    plan.outputs = vec![e];
+    plan
+}
+
+#[test]
+fn parts_lie_where_the_whole_is_read() {
+    let caps = Capabilities::BASELINE;
+    for caps in [Some(&caps), None] {
+        let decided = || decide(plan_of_parts(), caps, "test", SETTINGS).unwrap();
+        let sound = decided();
+        let views = sound.placed.iter().filter(|placed| matches!(placed, Placed::View)).count();
+        assert_eq!((views, refuse(&sound, caps)), (2, None));
+        // `b` where `a` should lie, and `d` a row too late.
+        let mut program = decided();
+        let planted = &mut program.program;
+        match caps {
+            Some(_) => {
+                planted.launches[1].bindings[1] = planted.launches[0].bindings[1];
+                planted.launches[1].bindings[0] = planted.launches[2].bindings[0];
+            }
+            None => {
+                let a = planted.host[1];
+                planted.host[2] = a;
+                planted.cpu[1].writes = planted.cpu[0].writes.clone();
+            }
+        }
+        assert!(refuse(&program, caps).is_some());
+        let mut program = decided();
+        let planted = &mut program.program;
+        match caps {
+            Some(_) => *arena_of(&mut planted.launches[2].bindings[0]).1 += 256,
+            None => {
+                let Some(HostPlace::Arena { line }) = &mut planted.host[4] else { panic!("in the arena") };
+                *line += 4;
+            }
+        }
+        let refusal = refuse(&program, caps).expect("the fault is found");
+        assert!(refusal.contains("is read where"), "{refusal}");
+    }
 }
