@@ -11,6 +11,7 @@ use super::list::{self, DeviceInfo};
 use super::quirks;
 use super::stored::{Compiler, Stored};
 use crate::error::{Error, Result};
+use crate::program::Known;
 
 /// Optional features that kernels and timing use.
 pub(super) const WANTED_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
@@ -69,6 +70,7 @@ pub(crate) struct Gpu {
     caps: Capabilities,
     pipelines: Mutex<HashMap<BoundKernel, Arc<Pipeline>>>,
     layouts: Mutex<HashMap<Shape, Layout>>,
+    weights: Known,
     /// The first report of the device's loss or of an error outside any scope.
     fault: Arc<Mutex<Option<Fault>>>,
 }
@@ -159,6 +161,7 @@ impl Gpu {
             queue,
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
+            weights: Known::default(),
             fault,
         }
     }
@@ -173,6 +176,11 @@ impl Gpu {
 
     pub(crate) fn queue(&self) -> &wgpu::Queue {
         &self.queue
+    }
+
+    /// What is known of the weights on it.
+    pub(crate) fn weights(&self) -> &Known {
+        &self.weights
     }
 
     /// The recorded fault, if any. The device's loss stays; other errors are reported once.

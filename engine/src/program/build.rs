@@ -13,11 +13,12 @@ use super::place::{self, Layouts, Placed};
 use super::resources::{self, Pending, Resources};
 use super::rounding;
 use super::schedule::{self, Batch, DeviceKey};
+use super::weights::Known;
 use super::{
     BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, parts,
     timed, verify,
 };
-use crate::device::{Compiler, Device};
+use crate::device::{Compiler, Device, Gpu};
 use crate::error::{Error, Result};
 use crate::memory::MemoryPlan;
 use crate::placement::{Place, PlacedStep, Placement};
@@ -35,12 +36,12 @@ pub(crate) struct Settings {
 }
 
 /// A program that is decided but not made on the device, with what it was decided from.
-pub(super) struct Decided {
+pub(super) struct Decided<'a> {
     pub(super) program: Program,
     pub(super) steps: Vec<PlanStep>,
     pub(super) placed: Vec<Placed>,
     pub(super) layouts: Layouts,
-    pending: Pending,
+    pending: Pending<'a>,
 }
 
 /// Binds a plan to a device.
@@ -54,7 +55,8 @@ pub(crate) fn build(
     compiler: Compiler<'_>,
 ) -> Result<Program> {
     let caps = device.capabilities();
-    let decided = decide(plan, caps, &device.info().id, settings)?;
+    let known = device.gpu().map(Gpu::weights);
+    let decided = decide(plan, (caps, known), &device.info().id, settings)?;
     verify::verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)?;
     let mut program = decided.program;
     if let Some(gpu) = device.gpu() {
@@ -63,15 +65,15 @@ pub(crate) fn build(
     Ok(program)
 }
 
-/// Decides everything about a program. `caps` is `None` on the CPU.
-pub(super) fn decide(
+/// Decides everything about a program. `caps` is `None` on the CPU; `known` are the weights that a device has.
+pub(super) fn decide<'a>(
     mut plan: Plan,
-    caps: Option<&Capabilities>,
+    (caps, known): (Option<&Capabilities>, Option<&'a Known>),
     device: &str,
     settings: Settings,
-) -> Result<Decided> {
+) -> Result<Decided<'a>> {
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
-    let exact = rounding::round_weights(&mut plan, layouts);
+    let lines = rounding::lines(&plan, layouts);
     let mut placed = place::place(&mut plan, caps, layouts);
     if caps.is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
@@ -82,7 +84,7 @@ pub(super) fn decide(
     }
     let roots = schedule::roots(&plan, &placed);
     let (alignment, limit) = (resources::alignment(caps), caps.map_or(u64::MAX, |caps| caps.buffer_bytes));
-    let parts = parts::find(&plan, &mut placed, &roots, layouts, alignment);
+    let parts = parts::find(&plan, &mut placed, &roots, layouts, caps);
     let schedule = schedule::schedule(&plan, &placed, &roots, &parts, layouts);
     let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
     let on_device = arena::arrange(&schedule.device, &schedule.accesses, alignment, limit);
@@ -106,9 +108,10 @@ pub(super) fn decide(
     };
     let device: Vec<_> = (0..plan.values.len()).map(device_place).collect();
     let places = resources::Memory { roots: &roots, places: &device, spots: &on_device.place };
-    let mut pending = resources::plan(&plan, &placed, &schedule.batches, &places, layouts, caps);
+    let mut pending =
+        resources::plan(&plan, &placed, &schedule.batches, &places, &lines, layouts, (caps, known));
     let memory = MemoryPlan {
-        device_weights: pending.weight_bytes(),
+        device_weights: pending.weight_buffers().iter().sum(),
         device_activations: on_device.total(),
         device_live: arena::live(&schedule.device),
         device_staging: schedule.staging_bytes,
@@ -119,10 +122,6 @@ pub(super) fn decide(
     check_budget(&plan, settings, &memory)?;
     let details = timed::details(&plan, &placed, &cpu, layouts);
     let phases = phases(schedule.phases, &schedule.batches, &pending.dispatch_counts());
-    // The rounded weights live until they are on the device.
-    for (id, weights) in exact {
-        plan.values[id.0].constant = Some(weights);
-    }
     let host_place = |id: usize| {
         let id = ValueId(id);
         if let Some(index) = plan.inputs.iter().position(|input| roots[input.0] == id) {
@@ -154,7 +153,7 @@ pub(super) fn decide(
         cpu,
         host_bytes: on_host.total(),
         device_arenas: on_device.bytes,
-        weight_buffers: pending.buffers.clone(),
+        weight_buffers: pending.weight_buffers(),
         param_bytes: pending.params.len() as u64,
         made: Resources::default(),
         staging_bytes: schedule.staging_bytes,
@@ -298,7 +297,7 @@ pub(crate) fn placement(mut plan: Plan, device: &Device, precision: Precision) -
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision };
     let mut placed = place::place(&mut plan, caps, layouts);
     let roots = schedule::roots(&plan, &placed);
-    parts::find(&plan, &mut placed, &roots, layouts, resources::alignment(caps));
+    parts::find(&plan, &mut placed, &roots, layouts, caps);
     let steps = (0..placed.len()).map(|index| placed_step(&plan, &placed, index)).collect();
     Placement { steps, dispatches: 0, gpu: device.gpu().is_some() }
 }

@@ -18,6 +18,7 @@ mod schedule;
 mod testing;
 mod timed;
 mod verify;
+mod weights;
 mod widen;
 
 use std::ops::Range;
@@ -32,6 +33,7 @@ use sardonyx_ops::operator::Cost;
 use sardonyx_ops::plan::{Plan, PlanValue};
 use sardonyx_ops::{CpuKernel, Operator};
 use sardonyx_shaders::storage::Storage;
+pub(crate) use weights::Known;
 
 use self::resources::Resources;
 use crate::device::{BoundKernel, Device};

@@ -8,6 +8,7 @@ use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::movement::concat::Concat;
 use sardonyx_ops::movement::layout::Layout;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
+use sardonyx_shaders::Capabilities;
 
 use super::LINE;
 use super::place::{Layouts, Placed, problem};
@@ -57,15 +58,19 @@ impl Parts {
     }
 }
 
-/// Finds the steps that need not move anything, and makes views of them. A part begins at a multiple of `alignment` bytes on the
-/// device, and at a line on the host.
+/// A part is whole groups of four elements of any type, unless it is the last one.
+const GROUP: u64 = 32;
+
+/// Finds the steps that need not move anything, and makes views of them. A part begins where the device can bind it, and at a line
+/// on the host.
 pub(super) fn find(
     plan: &Plan,
     placed: &mut [Placed],
     roots: &[ValueId],
     layouts: Layouts,
-    alignment: u64,
+    caps: Option<&Capabilities>,
 ) -> Parts {
+    let alignment = caps.map_or(GROUP, |caps| u64::from(caps.offset_alignment).max(GROUP));
     let kept = plan.inputs.iter().map(|id| roots[id.0]).collect();
     let mut search =
         Search { plan, roots, layouts, alignment, kept, written: HashMap::new(), parts: Parts::default() };

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sardonyx_ops::Tensor;
 use sardonyx_ops::dispatch::Binding;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::plan::Plan;
@@ -12,38 +11,31 @@ use sardonyx_shaders::{Bound, Capabilities};
 
 use super::arena::Spot;
 use super::place::{Layouts, Placed};
+use super::rounding::Line;
 use super::schedule::{Batch, DeviceKey, bound_value};
+use super::weights::{Known, Shelf, Weights};
 use super::{BufferPlace, DevicePlace, Launch};
 use crate::device::{BoundKernel, Compiler, Gpu, Pipeline};
 use crate::error::{Error, Result};
-use crate::transfer::{buffer_bytes, to_device};
+use crate::transfer::buffer_bytes;
 
 /// Alignment of everything bound at an offset: WebGPU's default, which every adapter accepts.
 pub(super) const ALIGNMENT: u64 = 256;
-
-/// Bytes of weights in one buffer, unless a single tensor is larger.
-const WEIGHTS_BUFFER: u64 = 64 << 20;
-
-/// Bytes written to the device before it gets to work them off.
-const UPLOAD_CHUNK: usize = 32 << 20;
 
 /// What a program keeps on a device.
 #[derive(Default)]
 pub(super) struct Resources {
     /// One for each dispatch.
     pub(super) pipelines: Vec<Arc<Pipeline>>,
-    pub(super) weights: Vec<wgpu::Buffer>,
+    pub(super) weights: Vec<Arc<Shelf>>,
     pub(super) params: Option<wgpu::Buffer>,
 }
 
 /// Resources decided but not made.
-pub(super) struct Pending {
-    weights: Vec<(Tensor, Storage, BufferPlace)>,
-    known: HashMap<(WeightKey, Storage), usize>,
-    /// Bytes of the buffers that weights lie in.
-    pub(super) buffers: Vec<u64>,
-    /// Most bytes of one of them.
-    full: u64,
+pub(super) struct Pending<'a> {
+    weights: Weights<'a>,
+    /// Where constants and what kernels made of them lie.
+    known: HashMap<(WeightKey, Storage), BufferPlace>,
     pub(super) params: Vec<u8>,
     pub(super) launches: Vec<Launch>,
 }
@@ -68,33 +60,36 @@ pub(super) struct Memory<'a> {
     pub(super) spots: &'a HashMap<DeviceKey, Spot>,
 }
 
-/// Decides what the steps on the device need.
-pub(super) fn plan(
+/// Decides what the steps on the device need. `lines` says which constants are rounded line by line.
+pub(super) fn plan<'w>(
     plan: &Plan,
     placed: &[Placed],
     batches: &[Batch],
     memory: &Memory<'_>,
+    lines: &HashMap<ValueId, Line>,
     layouts: Layouts,
-    caps: Option<&Capabilities>,
-) -> Pending {
+    (caps, known): (Option<&Capabilities>, Option<&'w Known>),
+) -> Pending<'w> {
+    let alignment = alignment(caps);
+    let most = caps.map_or(u64::MAX, |caps| caps.buffer_bytes);
     let mut pending = Pending {
-        weights: Vec::new(),
+        weights: Weights::new(known, most, alignment),
         known: HashMap::new(),
-        buffers: Vec::new(),
-        full: caps.map_or(WEIGHTS_BUFFER, |caps| caps.buffer_bytes.min(WEIGHTS_BUFFER)),
         params: Vec::new(),
         launches: Vec::new(),
     };
-    let alignment = alignment(caps);
     for &index in batches.iter().flat_map(|batch| &batch.device) {
         let (Placed::Device(candidate, _), step) = (&placed[index], &plan.steps[index]) else { continue };
         for (number, dispatch) in candidate.dispatches.iter().enumerate() {
-            let value = |id: ValueId, pending: &mut Pending| -> Option<BufferPlace> {
+            let value = |id: ValueId, pending: &mut Pending<'_>| -> Option<BufferPlace> {
                 let root = memory.roots[id.0];
                 let value = &plan.values[root.0];
                 let storage = layouts.storage(value)?;
                 if let Some(constant) = &value.constant {
-                    return Some(pending.weight(WeightKey::Constant(root), constant, storage, alignment));
+                    let line = lines.get(&root).copied();
+                    let weights = &mut pending.weights;
+                    let place = pending.known.entry((WeightKey::Constant(root), storage));
+                    return Some(*place.or_insert_with(|| weights.constant(constant, storage, line)));
                 }
                 Some(memory.places[root.0]?.buffer)
             };
@@ -102,7 +97,9 @@ pub(super) fn plan(
                 dispatch.reads.iter().chain(&dispatch.writes).filter_map(|binding| match *binding {
                     Binding::Packed(i) => {
                         let (tensor, storage) = candidate.packed.get(i)?;
-                        Some(pending.weight(WeightKey::Packed(index, i), tensor, *storage, alignment))
+                        let weights = &mut pending.weights;
+                        let place = pending.known.entry((WeightKey::Packed(index, i), *storage));
+                        Some(*place.or_insert_with(|| weights.own(tensor, *storage)))
                     }
                     Binding::Scratch(i) => {
                         let scratch = candidate.scratch.get(i)?;
@@ -150,25 +147,7 @@ fn writable(bindings: &[BufferPlace], reads: usize) -> u64 {
     shared.fold(0, |bits, (index, _)| bits | 1u64.checked_shl(index as u32).unwrap_or(0))
 }
 
-impl Pending {
-    fn weight(&mut self, key: WeightKey, tensor: &Tensor, storage: Storage, alignment: u64) -> BufferPlace {
-        let next = self.weights.len();
-        let index = *self.known.entry((key, storage)).or_insert(next);
-        if let Some((_, _, place)) = self.weights.get(index) {
-            return *place;
-        }
-        let bytes = buffer_bytes(storage, tensor.len());
-        let wanted = bytes.next_multiple_of(alignment);
-        if self.buffers.last().is_none_or(|size| size + wanted > self.full) {
-            self.buffers.push(0);
-        }
-        let buffer = self.buffers.len() - 1;
-        let place = BufferPlace::Weights { buffer, offset: self.buffers[buffer], bytes };
-        self.buffers[buffer] += wanted;
-        self.weights.push((tensor.clone(), storage, place));
-        place
-    }
-
+impl Pending<'_> {
     fn param(&mut self, bytes: &[u8], alignment: u64) -> (u64, u64) {
         let offset = (self.params.len() as u64).next_multiple_of(alignment);
         self.params.resize(offset as usize, 0);
@@ -178,9 +157,9 @@ impl Pending {
         (offset, self.params.len() as u64 - offset)
     }
 
-    /// Bytes that the weights take on the device.
-    pub(super) fn weight_bytes(&self) -> u64 {
-        self.buffers.iter().sum()
+    /// Bytes of the buffers that weights lie in.
+    pub(super) fn weight_buffers(&self) -> Vec<u64> {
+        self.weights.sizes()
     }
 
     /// Dispatches of each step.
@@ -200,41 +179,9 @@ impl Pending {
         let each = kernels.iter().map(|kernel| pipelines.get(*kernel).map(Arc::clone).ok_or_else(missing));
         Ok(Resources {
             pipelines: each.collect::<Result<_>>()?,
-            weights: self.upload_weights(gpu)?,
+            weights: self.weights.upload(gpu)?,
             params: upload_params(gpu, &self.params)?,
         })
-    }
-
-    fn upload_weights(&self, gpu: &Gpu) -> Result<Vec<wgpu::Buffer>> {
-        let mut buffers = Vec::with_capacity(self.buffers.len());
-        for &size in &self.buffers {
-            buffers.push(gpu.scoped(|| {
-                gpu.device().create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("weights"),
-                    size,
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
-            })?);
-        }
-        let mut written = 0;
-        for (tensor, storage, place) in &self.weights {
-            let BufferPlace::Weights { buffer, offset, .. } = *place else { continue };
-            let data = to_device(&tensor.view(), *storage);
-            for (index, chunk) in data.chunks(UPLOAD_CHUNK).enumerate() {
-                gpu.queue().write_buffer(&buffers[buffer], offset + (index * UPLOAD_CHUNK) as u64, chunk);
-                written += chunk.len();
-                if written >= UPLOAD_CHUNK {
-                    // Staging memory is freed when the device has copied it.
-                    let submission = gpu.queue().submit(None);
-                    gpu.wait(Some(submission), super::run::WAIT_LIMIT)?;
-                    written = 0;
-                }
-            }
-        }
-        gpu.queue().submit(None);
-        gpu.check()?;
-        Ok(buffers)
     }
 }
 

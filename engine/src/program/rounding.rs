@@ -4,6 +4,8 @@
 //! elements that the line weighs are positive, and that error of the sum is the larger part of a result's error. So the few
 //! weights nearest to the middle between two f16 numbers are rounded the other way until the sum is right again.
 
+use std::collections::HashMap;
+
 use half::f16;
 use rayon::prelude::*;
 use sardonyx_ops::ir::graph::ValueId;
@@ -14,33 +16,37 @@ use sardonyx_shaders::storage::Storage;
 
 use super::place::{Layouts, epilogue_operands, problem};
 
-/// Rounds the constant f32 weights of a plan that a device will hold as f16, where rounding each to the nearest would not
-/// do. Returns them as they were.
-pub(super) fn round_weights(plan: &mut Plan, layouts: Layouts) -> Vec<(ValueId, Tensor)> {
-    let mut exact: Vec<(ValueId, Tensor)> = Vec::new();
+/// How weights are summed: so many blocks of so many lines, which lie side by side, of `len` weights each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Line {
+    pub(super) blocks: usize,
+    pub(super) len: usize,
+    pub(super) lines: usize,
+}
+
+/// The constant f32 weights of a plan that a device will hold as f16 and that are rounded line by line.
+pub(super) fn lines(plan: &Plan, layouts: Layouts) -> HashMap<ValueId, Line> {
+    let mut found = HashMap::new();
+    let storage = |value: &_| layouts.storage(value);
     for step in &plan.steps {
-        let storage = |value: &_| layouts.storage(value);
         let operands = epilogue_operands(&plan.values, step, &storage);
         let problem = problem(&plan.values, step, &operands, &storage);
-        let Some(summed) = step.op.summed(&problem) else { continue };
-        let Some(id) = step.inputs.get(summed.input).copied().flatten() else { continue };
-        let value = &mut plan.values[id.0];
+        let Some(Summed { input, blocks, len, lines }) = step.op.summed(&problem) else { continue };
+        let Some(id) = step.inputs.get(input).copied().flatten() else { continue };
+        let value = &plan.values[id.0];
         let halved = value.dtype == DType::F32 && layouts.storage(value) == Some(Storage::F16);
-        // What two steps read is rounded once.
-        let Some(weights) = value.constant.take_if(|_| halved && exact.iter().all(|(known, _)| *known != id))
-        else {
-            continue;
-        };
-        value.constant = Some(rounded(&weights, &summed).unwrap_or_else(|| weights.clone()));
-        exact.push((id, weights));
+        if halved && value.constant.is_some() {
+            // What two steps read is rounded for the first.
+            found.entry(id).or_insert(Line { blocks, len, lines });
+        }
     }
-    exact
+    found
 }
 
 /// The weights that are not rounded to the nearest, rounded; the others as they are. `None` when there are none.
-fn rounded(weights: &Tensor, summed: &Summed) -> Option<Tensor> {
+pub(super) fn rounded(weights: &Tensor, line: Line) -> Option<Tensor> {
     let all = weights.elements::<f32>().ok()?;
-    let &Summed { blocks, len, lines, .. } = summed;
+    let Line { blocks, len, lines } = line;
     if blocks.checked_mul(len)?.checked_mul(lines)? != all.len() {
         return None;
     }
@@ -113,9 +119,9 @@ mod tests {
     fn sums_stay_and_no_weight_moves_farther_than_its_neighbours() {
         for (blocks, len, lines) in [(5, 127, 1), (2, 65, 17), (1, 3, 1), (1, 1, 1)] {
             let weights = Tensor::from_vec(&[blocks, len, lines], noise(blocks * len * lines)).unwrap();
-            let summed = Summed { input: 1, blocks, len, lines };
+            let summed = Line { blocks, len, lines };
             let exact: Vec<f32> = weights.to_vec().unwrap();
-            let found: Vec<f32> = rounded(&weights, &summed).map_or(exact.clone(), |w| w.to_vec().unwrap());
+            let found: Vec<f32> = rounded(&weights, summed).map_or(exact.clone(), |w| w.to_vec().unwrap());
             let sum = |of: &dyn Fn(usize) -> f32, line: usize| {
                 let first = line / lines * len * lines + line % lines;
                 (0..len).map(|k| f64::from(of(first + k * lines))).sum::<f64>()
@@ -138,6 +144,6 @@ mod tests {
     #[test]
     fn what_has_no_f16_is_left_alone() {
         let weights = Tensor::from_vec(&[1, 3], vec![1e30f32, 0.1, 0.2]).unwrap();
-        assert!(rounded(&weights, &Summed { input: 1, blocks: 1, len: 3, lines: 1 }).is_none());
+        assert!(rounded(&weights, Line { blocks: 1, len: 3, lines: 1 }).is_none());
     }
 }

@@ -122,7 +122,7 @@ impl Program {
         match (place, bound) {
             (BufferPlace::Arena { .. }, Some(tensor)) => (&tensor.buffer, tensor.offset),
             (BufferPlace::Arena { arena, offset, .. }, None) => (&context.device[arena], offset),
-            (BufferPlace::Weights { buffer, offset, .. }, _) => (&self.made.weights[buffer], offset),
+            (BufferPlace::Weights { buffer, offset, .. }, _) => (&self.made.weights[buffer].buffer, offset),
         }
     }
 

@@ -47,11 +47,11 @@ fn plan() -> Plan {
 const SETTINGS: Settings =
     Settings { fallback: Fallback::Deny, precision: Precision::Model, memory_budget: None, taps: false };
 
-fn decided(caps: Option<&Capabilities>) -> Decided {
-    decide(plan(), caps, "test", SETTINGS).unwrap()
+fn decided(caps: Option<&Capabilities>) -> Decided<'static> {
+    decide(plan(), (caps, None), "test", SETTINGS).unwrap()
 }
 
-fn refuse(decided: &Decided, caps: Option<&Capabilities>) -> Option<String> {
+fn refuse(decided: &Decided<'_>, caps: Option<&Capabilities>) -> Option<String> {
     verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)
         .err()
         .map(|error| error.to_string())
@@ -218,7 +218,7 @@ fn plan_of_parts() -> Plan {
 fn parts_lie_where_the_whole_is_read() {
     let caps = Capabilities::BASELINE;
     for caps in [Some(&caps), None] {
-        let decided = || decide(plan_of_parts(), caps, "test", SETTINGS).unwrap();
+        let decided = || decide(plan_of_parts(), (caps, None), "test", SETTINGS).unwrap();
         let sound = decided();
         let views = sound.placed.iter().filter(|placed| matches!(placed, Placed::View)).count();
         assert_eq!((views, refuse(&sound, caps)), (2, None));

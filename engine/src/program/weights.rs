@@ -1,0 +1,244 @@
+//! Weights on a device: each is there once, however many programs read it. Programs for other sizes of the same model then cost
+//! neither its memory nor its upload again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use sardonyx_ops::Tensor;
+use sardonyx_shaders::storage::Storage;
+
+use super::rounding::{self, Line};
+use super::{BufferPlace, run};
+use crate::device::Gpu;
+use crate::error::Result;
+use crate::transfer::{buffer_bytes, to_device};
+
+/// Bytes of weights in one buffer, unless a single tensor is larger.
+const SHELF: u64 = 64 << 20;
+
+/// Bytes written to the device before it gets to work them off.
+const UPLOAD_CHUNK: usize = 32 << 20;
+
+/// What tells weights apart: the bytes they are made of, how they lie on the device, and how they are rounded for that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Identity {
+    at: usize,
+    bytes: usize,
+    storage: Storage,
+    rounded: Option<Line>,
+}
+
+/// A buffer of weights.
+pub(crate) struct Shelf {
+    pub(super) buffer: wgpu::Buffer,
+    /// What the weights were made of; while this lives, nothing else has its address.
+    _sources: Vec<Bytes>,
+}
+
+/// The weights on a device.
+#[derive(Default)]
+pub(crate) struct Known(Mutex<HashMap<Identity, (Weak<Shelf>, u64)>>);
+
+impl Known {
+    /// Weights that are on the device, and the byte of their buffer that they begin at.
+    fn find(&self, identity: &Identity) -> Option<(Arc<Shelf>, u64)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (shelf, offset) = known.get(identity)?;
+        Some((shelf.upgrade()?, *offset))
+    }
+
+    fn add(&self, new: Vec<(Identity, (Weak<Shelf>, u64))>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (shelf, _)| shelf.strong_count() > 0);
+        known.extend(new);
+    }
+}
+
+/// A buffer that a program's weights lie in.
+enum Room {
+    /// It is there.
+    Held(Arc<Shelf>),
+    /// It will have so many bytes.
+    New(u64),
+}
+
+/// A tensor that goes to the device.
+struct Weight {
+    tensor: Tensor,
+    storage: Storage,
+    rounded: Option<Line>,
+    /// It is known by this to later programs.
+    identity: Option<Identity>,
+    room: usize,
+    offset: u64,
+}
+
+/// The weights of a program before they are on the device.
+pub(super) struct Weights<'a> {
+    known: Option<&'a Known>,
+    rooms: Vec<Room>,
+    new: Vec<Weight>,
+    /// Most bytes of a new room, and the one with space left.
+    full: u64,
+    open: Option<usize>,
+    alignment: u64,
+}
+
+impl<'a> Weights<'a> {
+    /// `known` has what earlier programs put on the device, whose buffers take at most `most` bytes.
+    pub(super) fn new(known: Option<&'a Known>, most: u64, alignment: u64) -> Weights<'a> {
+        Weights { known, rooms: Vec::new(), new: Vec::new(), full: most.min(SHELF), open: None, alignment }
+    }
+
+    /// The place of a constant of the model: where an earlier program put it, or a new one.
+    pub(super) fn constant(
+        &mut self,
+        tensor: &Tensor,
+        storage: Storage,
+        rounded: Option<Line>,
+    ) -> BufferPlace {
+        let source = tensor.shared_bytes();
+        let identity = Identity { at: source.as_ptr() as usize, bytes: source.len(), storage, rounded };
+        let bytes = buffer_bytes(storage, tensor.len());
+        let Some((shelf, offset)) = self.known.and_then(|known| known.find(&identity)) else {
+            return self.add(tensor, storage, rounded, Some(identity));
+        };
+        let held = |room: &Room| matches!(room, Room::Held(other) if Arc::ptr_eq(other, &shelf));
+        let buffer = self.rooms.iter().position(held).unwrap_or(self.rooms.len());
+        if buffer == self.rooms.len() {
+            self.rooms.push(Room::Held(shelf));
+        }
+        BufferPlace::Weights { buffer, offset, bytes }
+    }
+
+    /// The place of a tensor that a kernel of this program made for itself.
+    pub(super) fn own(&mut self, tensor: &Tensor, storage: Storage) -> BufferPlace {
+        self.add(tensor, storage, None, None)
+    }
+
+    fn add(
+        &mut self,
+        tensor: &Tensor,
+        storage: Storage,
+        rounded: Option<Line>,
+        identity: Option<Identity>,
+    ) -> BufferPlace {
+        let bytes = buffer_bytes(storage, tensor.len());
+        let wanted = bytes.next_multiple_of(self.alignment);
+        let size = |room: &Room| if let Room::New(size) = room { *size } else { 0 };
+        let open = self.open.filter(|&room| self.rooms.get(room).map_or(0, size) + wanted <= self.full);
+        let room = open.unwrap_or(self.rooms.len());
+        if room == self.rooms.len() {
+            self.rooms.push(Room::New(0));
+        }
+        self.open = Some(room);
+        let offset = size(&self.rooms[room]);
+        self.rooms[room] = Room::New(offset + wanted);
+        self.new.push(Weight { tensor: tensor.clone(), storage, rounded, identity, room, offset });
+        BufferPlace::Weights { buffer: room, offset, bytes }
+    }
+
+    /// Bytes of the buffers.
+    pub(super) fn sizes(&self) -> Vec<u64> {
+        let size = |room: &Room| match room {
+            Room::Held(shelf) => shelf.buffer.size(),
+            Room::New(size) => *size,
+        };
+        self.rooms.iter().map(size).collect()
+    }
+
+    /// Makes the buffers that are not there yet, and uploads what they hold.
+    pub(super) fn upload(&self, gpu: &Gpu) -> Result<Vec<Arc<Shelf>>> {
+        let mut shelves = Vec::with_capacity(self.rooms.len());
+        for (index, room) in self.rooms.iter().enumerate() {
+            shelves.push(match room {
+                Room::Held(shelf) => Arc::clone(shelf),
+                Room::New(size) => {
+                    let buffer = gpu.scoped(|| {
+                        gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                            label: Some("weights"),
+                            size: *size,
+                            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                            mapped_at_creation: false,
+                        })
+                    })?;
+                    let own = self.new.iter().filter(|weight| weight.room == index);
+                    let sources = own.filter(|weight| weight.identity.is_some());
+                    let sources = sources.map(|weight| weight.tensor.shared_bytes()).collect();
+                    Arc::new(Shelf { buffer, _sources: sources })
+                }
+            });
+        }
+        let mut written = 0;
+        for weight in &self.new {
+            let rounded = weight.rounded.and_then(|line| rounding::rounded(&weight.tensor, line));
+            let data = to_device(&rounded.as_ref().unwrap_or(&weight.tensor).view(), weight.storage);
+            for (index, chunk) in data.chunks(UPLOAD_CHUNK).enumerate() {
+                let offset = weight.offset + (index * UPLOAD_CHUNK) as u64;
+                gpu.queue().write_buffer(&shelves[weight.room].buffer, offset, chunk);
+                written += chunk.len();
+                if written >= UPLOAD_CHUNK {
+                    // Staging memory is freed when the device has copied it.
+                    let submission = gpu.queue().submit(None);
+                    gpu.wait(Some(submission), run::WAIT_LIMIT)?;
+                    written = 0;
+                }
+            }
+        }
+        gpu.queue().submit(None);
+        gpu.check()?;
+        if let Some(known) = self.known {
+            let known_by = |weight: &Weight| {
+                Some((weight.identity?, (Arc::downgrade(&shelves[weight.room]), weight.offset)))
+            };
+            known.add(self.new.iter().filter_map(known_by).collect());
+        }
+        Ok(shelves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Device, DeviceKind, Select};
+
+    #[test]
+    #[allow(clippy::print_stderr, reason = "a test that is passed over says so")]
+    fn later_programs_find_the_weights_of_earlier_ones() {
+        let gpus = Device::list().into_iter().filter(|info| info.kind != DeviceKind::Cpu);
+        let opened: Vec<Device> =
+            gpus.filter_map(|info| Device::open(Select::parse(&info.id)).ok()).collect();
+        let demanded = std::env::var_os("SARDONYX_TEST_ADAPTERS").is_some();
+        assert!(
+            !opened.is_empty() || !demanded,
+            "SARDONYX_TEST_ADAPTERS demands adapters, and there are none"
+        );
+        if opened.is_empty() {
+            eprintln!("*** NO GPU ADAPTER: nothing is uploaded in this test. ***");
+        }
+        for device in opened {
+            let gpu = device.gpu().unwrap();
+            let tensor = Tensor::from_vec(&[100], vec![0.5f32; 100]).unwrap();
+            let twin = Tensor::from_vec(&[100], vec![0.5f32; 100]).unwrap();
+            let start = || Weights::new(Some(gpu.weights()), u64::MAX, 256);
+            let (mut first, mut second) = (start(), start());
+            let place = first.constant(&tensor, Storage::F32, None);
+            let own = first.own(&tensor, Storage::F32);
+            assert_ne!(place, own);
+            let shelves = first.upload(gpu).unwrap();
+            assert_eq!((second.constant(&tensor, Storage::F32, None), second.new.len()), (place, 0));
+            let found = second.upload(gpu).unwrap();
+            assert!(found.len() == 1 && Arc::ptr_eq(&found[0], &shelves[0]));
+            // Other bytes, another layout and another rounding are other weights.
+            second.constant(&twin, Storage::F32, None);
+            second.constant(&tensor, Storage::F16, None);
+            second.constant(&tensor, Storage::F16, Some(Line { blocks: 1, len: 100, lines: 1 }));
+            assert_eq!(second.new.len(), 3);
+            drop((first, second, shelves, found));
+            let mut third = start();
+            third.constant(&tensor, Storage::F32, None);
+            assert_eq!(third.new.len(), 1, "what nobody holds is gone");
+        }
+    }
+}
