@@ -15,8 +15,8 @@ use super::rounding;
 use super::schedule::{self, Batch, DeviceKey};
 use super::weights::Known;
 use super::{
-    BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, arena, host, parts,
-    timed, verify,
+    BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, aligned, arena, host,
+    parts, timed, verify,
 };
 use crate::device::{Compiler, Device, Gpu};
 use crate::error::{Error, Result};
@@ -258,7 +258,7 @@ fn align_constants(plan: &mut Plan, batches: &[Batch], roots: &[ValueId]) {
         let reads: Vec<ValueId> = plan.steps[step].reads().map(|id| roots[id.0]).collect();
         for id in reads {
             let constant = &mut plan.values[id.0].constant;
-            *constant = constant.take().map(sardonyx_ops::Tensor::aligned);
+            *constant = constant.take().map(aligned::aligned);
         }
     }
 }

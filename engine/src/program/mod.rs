@@ -3,6 +3,7 @@
 //! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`parts`] finds those that
 //! have nothing to move, [`build`] orders the steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
 
+mod aligned;
 mod arena;
 mod build;
 mod host;

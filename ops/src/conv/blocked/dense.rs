@@ -2,15 +2,20 @@
 
 #![allow(unsafe_code, reason = "the innermost loops take pointers")]
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::micro::{self, BLOCKS, Groups, OUTSIDE, SUMS, Sums};
 use crate::conv::cpu::inside;
 use crate::conv::window::Sizes;
+use crate::cpu::packed::{self, Packed};
 use crate::cpu::scratch_floats;
 use crate::cpu::tiles::{Grid, Tile, for_each_tile};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
+use crate::ir::numbers::filled;
+use crate::ir::tensor::Tensor;
 use crate::layout::Ending;
 use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::Problem;
@@ -33,7 +38,7 @@ pub(super) struct DenseKernel {
     /// Channels of a group of the input.
     channels: usize,
     /// For each block of output channels, a vector for each channel of each window element of each group.
-    weights: Vec<f32>,
+    weights: Arc<Packed>,
     /// Whole blocks.
     bias: Vec<f32>,
     ending: Option<Ending>,
@@ -103,7 +108,7 @@ impl DenseKernel {
         sizes: Sizes,
         form: Form,
         isa: Isa,
-        (weights, bias): (&[f32], Option<&[f32]>),
+        (weights, bias): (&Tensor, Option<&[f32]>),
         problem: &Problem<'_>,
     ) -> Option<DenseKernel> {
         i32::try_from(sizes.input_plane().checked_mul(LANES)?).ok()?;
@@ -115,18 +120,26 @@ impl DenseKernel {
         let channels = if form.input { LANES } else { 1 };
         let (taps, depth) = (sizes.window(), sizes.inputs * sizes.window());
         let blocks = sizes.outputs.div_ceil(LANES);
-        let mut packed = vec![0.0f32; blocks * depth * LANES];
-        packed.par_chunks_mut((depth * LANES).max(1)).enumerate().for_each(|(block, panel)| {
-            for lane in 0..LANES.min(sizes.outputs - block * LANES) {
-                let row = weights.get((block * LANES + lane) * depth..).unwrap_or(&[]);
-                for (channel, window) in row.chunks_exact(taps).take(sizes.inputs).enumerate() {
-                    let (group, within) = (channel / channels, channel % channels);
-                    for (tap, &weight) in window.iter().enumerate() {
-                        panel[((group * taps + tap) * channels + within) * LANES + lane] = weight;
+        let pack = || {
+            let aligned = weights.clone().aligned();
+            let all = aligned.view();
+            let all = all.slice::<f32>();
+            let mut panels = filled(&[blocks, depth, LANES], 0.0f32)?;
+            panels.par_chunks_mut((depth * LANES).max(1)).enumerate().for_each(|(block, panel)| {
+                for lane in 0..LANES.min(sizes.outputs - block * LANES) {
+                    let row = all.get((block * LANES + lane) * depth..).unwrap_or(&[]);
+                    for (channel, window) in row.chunks_exact(taps).take(sizes.inputs).enumerate() {
+                        let (group, within) = (channel / channels, channel % channels);
+                        for (tap, &weight) in window.iter().enumerate() {
+                            panel[((group * taps + tap) * channels + within) * LANES + lane] = weight;
+                        }
                     }
                 }
-            }
-        });
+            });
+            Ok(panels)
+        };
+        let form_of = ("blocks", [sizes.outputs, sizes.inputs, taps, channels, 0, 0]);
+        let packed = packed::shared(weights, form_of, pack).ok()?;
         let mut whole = vec![0.0; blocks * LANES];
         whole.iter_mut().zip(bias.unwrap_or(&[])).for_each(|(slot, &bias)| *slot = bias);
         // Sums with other tensors are done in registers only where these lie as the output does.
@@ -220,7 +233,7 @@ impl DenseKernel {
         }
         let depth = sizes.inputs * taps;
         let plane = sizes.output_plane();
-        let panels = self.weights.get(block * depth * LANES..(block + blocks) * depth * LANES);
+        let panels = self.weights.data().get(block * depth * LANES..(block + blocks) * depth * LANES);
         let bias = self.bias.get(block * LANES..(block + blocks) * LANES);
         let (Some(panels), Some(bias)) = (panels, bias) else {
             return Err(OpError::Internal("a tile outside the weights"));

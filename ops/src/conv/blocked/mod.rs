@@ -141,14 +141,14 @@ impl Operator for BlockedConv {
 
 impl BlockedConv {
     fn kernel(&self, problem: &Problem<'_>, isa: Isa) -> Option<Box<dyn CpuKernel>> {
-        let weights = self.weights.clone().aligned();
         let bias = self.bias.clone().map(Tensor::aligned);
         let bias = bias.as_ref().map(|bias| bias.view().slice::<f32>());
-        let constants = (weights.view().slice::<f32>(), bias);
         if self.sizes.groups == 1 {
-            let kernel = DenseKernel::new(self.sizes, self.form, isa, constants, problem)?;
+            let kernel = DenseKernel::new(self.sizes, self.form, isa, (&self.weights, bias), problem)?;
             return Some(Box::new(kernel));
         }
+        let weights = self.weights.clone().aligned();
+        let constants = (weights.view().slice::<f32>(), bias);
         Some(Box::new(DepthwiseKernel::new(self.sizes, isa, constants, Ending::of(problem))))
     }
 }
