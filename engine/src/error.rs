@@ -128,6 +128,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A text given with [`crate::Device::with_kernels`] is of no kernel, or cannot stand in for the kernel's own.
+    #[error("the changed kernel \"{name}\" cannot be used: {what}")]
+    Kernel {
+        /// The kernel.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A result holds another element type than was asked for, or has no such name.
     #[error("output \"{name}\": {problem}")]
     Output {
@@ -160,6 +168,7 @@ impl Error {
             Error::UnknownName { .. } => "SDX-0505",
             Error::Output { .. } => "SDX-0506",
             Error::Bind { .. } => "SDX-0508",
+            Error::Kernel { .. } => "SDX-0509",
             Error::Tensor(_) => "SDX-0507",
             Error::NoDevice { .. } => "SDX-0601",
             Error::Device { lost: false, .. } => "SDX-0602",

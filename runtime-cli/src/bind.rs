@@ -11,6 +11,7 @@ use crate::cli::{DeviceArgs, Settings, SizeArgs};
 use crate::failure::{Exit, Failure, Fault, Report};
 use crate::input::Signature;
 use crate::input::sizes::Sizes;
+use crate::kernels;
 use crate::limits;
 use crate::output::format;
 
@@ -105,6 +106,15 @@ pub fn open_limited(name: &str, limits: Option<&str>) -> Result<Device, Failure>
     Device::open_narrowed(Select::parse(name), &narrow).map_err(|error| failure(&error, Path::new("")))
 }
 
+/// Opens the device asked for, within `--limits` and with `--kernels` where they are given.
+///
+/// # Errors
+/// As [`open_limited`]; when there is something wrong with the kernels.
+pub fn open_as_set(name: &str, settings: &Settings) -> Result<Device, Failure> {
+    let device = open_limited(name, settings.limits.as_deref())?;
+    settings.kernels.as_deref().map_or(Ok(device.clone()), |folder| kernels::change(&device, folder))
+}
+
 /// A session builder with everything that the arguments say; `default` is the fallback when they do not.
 pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> SessionBuilder {
     let mut builder = Session::builder()
@@ -126,9 +136,9 @@ pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> Sessi
 /// Opens the device of the arguments.
 ///
 /// # Errors
-/// As [`open_device`].
+/// As [`open_as_set`].
 pub fn device(arguments: &DeviceArgs) -> Result<Device, Failure> {
-    open_limited(&arguments.device, arguments.settings.limits.as_deref())
+    open_as_set(&arguments.device, &arguments.settings)
 }
 
 /// An error of the engine as one of the command; `path` is the model's, empty when there is none.
@@ -157,7 +167,7 @@ fn exit(error: &Error) -> Exit {
     match error {
         Error::Model(error) if matches!(**error, ImportError::Io { .. }) => Exit::File,
         Error::Model(_) | Error::Unsupported { .. } | Error::Step { .. } => Exit::Model,
-        Error::UnknownName { .. } => Exit::Usage,
+        Error::UnknownName { .. } | Error::Kernel { .. } => Exit::Usage,
         Error::InputName { .. } | Error::InputType { .. } | Error::InputShape { .. } => Exit::Input,
         Error::Output { .. } | Error::Tensor(_) => Exit::Input,
         Error::NoDevice { .. }

@@ -1,6 +1,6 @@
 //! The arguments of the command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -61,6 +61,28 @@ pub enum Command {
     Man(cmd::man::Args),
     /// Write a completion script for a shell
     Completions(cmd::completions::Args),
+}
+
+impl Command {
+    /// The folder of `--kernels`.
+    pub fn kernels(&self) -> Option<&Path> {
+        let device = match self {
+            Command::Run(arguments) => &arguments.device,
+            Command::Bench(arguments) => &arguments.device,
+            Command::Profile(arguments) => &arguments.device,
+            Command::Inspect(arguments) => &arguments.device,
+            Command::Explain(arguments) => &arguments.device,
+            Command::Compare(arguments) => &arguments.device,
+            Command::Eval(arguments) => &arguments.device,
+            Command::Conformance(arguments) => &arguments.device,
+            Command::BenchKernel(arguments) => return arguments.changed.as_deref(),
+            Command::Check(_) | Command::Quantize(_) | Command::Devices(_) | Command::Doctor(_) => {
+                return None;
+            }
+            Command::Schema(_) | Command::Man(_) | Command::Completions(_) => return None,
+        };
+        device.settings.kernels.as_deref()
+    }
 }
 
 /// Options of every command.
@@ -126,6 +148,11 @@ pub struct Settings {
     /// A file is an entry of what `devices --save` writes, or its limits alone.
     #[arg(long, value_name = "PROFILE|FILE")]
     pub limits: Option<String>,
+    /// Take the text of kernels NAME from DIR/NAME.wgsl instead, to tune or test one: nothing else checks what it computes
+    ///
+    /// What a text must keep: bindings, parameters, knobs and workgroups. The reference of `compare` keeps its own kernels.
+    #[arg(long, value_name = "DIR")]
+    pub kernels: Option<PathBuf>,
     /// Threads of the CPU path [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

@@ -32,7 +32,8 @@ pub fn model(opened: &Opened, digest: &str) -> Value {
 pub fn device(device: &Device, precision: PrecisionArg) -> Value {
     let info = device.info();
     json!({"id": info.id, "name": info.name, "backend": info.backend, "kind": info.kind.name(),
-           "driver": info.driver, "precision": precision.name()})
+           "driver": info.driver, "precision": precision.name(),
+           "changed_kernels": device.changed_kernels().collect::<Vec<_>>()})
 }
 
 /// How much of the model runs on the device, and what does not.
@@ -65,8 +66,13 @@ pub fn headline(opened: &Opened, digest: &str, device: &Device, placement: &Plac
     let (on_device, all) = placement.on_device();
     let short: String = digest.chars().take("sha256:".len() + 8).collect();
     let name = format::name(&info.name, 40);
+    let changed: Vec<&str> = device.changed_kernels().collect();
+    let changed = match changed.len() {
+        0 => String::new(),
+        _ => format!("\n        changed kernels: {}", format::name(&changed.join(", "), 60)),
+    };
     format!(
-        "{}  {short}  on {} {name:?}\n        {on_device}/{all} operators on the device, {} dispatches",
+        "{}  {short}  on {} {name:?}\n        {on_device}/{all} operators on the device, {} dispatches{changed}",
         opened.name(),
         info.id,
         placement.dispatches

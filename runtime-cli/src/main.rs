@@ -11,6 +11,7 @@ mod failure;
 mod formats;
 mod glob;
 mod input;
+mod kernels;
 mod limits;
 mod noise;
 mod output;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
     let console =
         Console::new(global.json, global.out.clone(), global.quiet, global.verbose, color, progress);
     let cache = Cache::new(global.cache.as_deref());
-    ended(perform(&cli.command, &console, &cache), &console)
+    let announced = cli.command.kernels().map_or(Ok(()), |folder| kernels::announce(folder, &console));
+    ended(announced.and_then(|()| perform(&cli.command, &console, &cache)), &console)
 }
 
 fn perform(command: &Command, console: &Console, cache: &Cache) -> Result<(), Failure> {

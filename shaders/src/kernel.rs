@@ -50,6 +50,12 @@ impl Kernel {
 
     /// The same for tensors that are bound otherwise than each for reading or writing in one range.
     pub fn source_with(&self, bound: &Bound) -> Source {
+        self.source_from(self.variant.source, bound)
+    }
+
+    /// The same with `file` for the text of the variant's file: another way to do the same with the same inputs, knobs and
+    /// parameters.
+    pub fn source_from(&self, file: &str, bound: &Bound) -> Source {
         let variant = self.variant;
         let mut text = String::with_capacity(4096);
         let storages = || {
@@ -70,7 +76,7 @@ impl Kernel {
         {
             text.push_str(LONG4);
         }
-        let mut body = unroll(&self.with_knobs());
+        let mut body = unroll(&self.with_knobs(file));
         for (input, (storage, _)) in variant.inputs.iter().zip(&self.inputs) {
             let typed = format!("_{}(", storage.value().suffix());
             body = body.replace(&format!("_of_{}(", input.name), &typed);
@@ -122,10 +128,10 @@ impl Kernel {
         Source { wgsl: text, reads, writable, writes, uniforms: 1 + usize::from(operands > 0), f16 }
     }
 
-    /// The file's text with the chosen values in its `const NAME = value;` lines.
-    fn with_knobs(&self) -> String {
-        let mut text = String::with_capacity(self.variant.source.len());
-        for line in self.variant.source.lines() {
+    /// A file's text with the chosen values in its `const NAME = value;` lines.
+    fn with_knobs(&self, file: &str) -> String {
+        let mut text = String::with_capacity(file.len());
+        for line in file.lines() {
             let knob = line.strip_prefix("const ").and_then(|rest| {
                 let (name, default) = rest.split_once('=')?;
                 let (_, value) = self.knobs.iter().find(|(knob, _)| *knob == name.trim())?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sardonyx_shaders::{Bound, Capabilities, Kernel, Source};
 
+use super::changed::Changed;
 use super::list::{self, DeviceInfo};
 use super::quirks;
 use super::stored::{Compiler, Stored};
@@ -68,6 +69,8 @@ pub(crate) struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Capabilities,
+    /// Kernels with other texts than their own.
+    changed: Changed,
     pipelines: Mutex<HashMap<BoundKernel, Arc<Pipeline>>>,
     layouts: Mutex<HashMap<Shape, Layout>>,
     weights: Known,
@@ -159,11 +162,32 @@ impl Gpu {
             caps: capabilities(device.features(), &device.limits(), &adapter),
             device,
             queue,
+            changed: Changed::default(),
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             weights: Known::default(),
             fault,
         }
+    }
+
+    /// The same device with other texts for some kernels, and so with pipelines of its own.
+    pub(super) fn with_kernels(&self, changed: Changed) -> Gpu {
+        Gpu {
+            id: self.id.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            caps: self.caps.clone(),
+            changed,
+            pipelines: Mutex::default(),
+            layouts: Mutex::default(),
+            weights: Known::default(),
+            fault: Arc::clone(&self.fault),
+        }
+    }
+
+    /// Kernels with other texts than their own.
+    pub(super) fn changed(&self) -> &Changed {
+        &self.changed
     }
 
     pub(crate) fn caps(&self) -> &Capabilities {
@@ -311,7 +335,7 @@ impl Gpu {
     }
 
     fn compile(&self, bound: &BoundKernel, stored: Option<&Stored<'_>>) -> Result<Pipeline> {
-        let source = bound.kernel.source_with(&bound.bound);
+        let source = self.changed.source(bound)?;
         let name = bound.kernel.variant.name;
         let (layout, pipeline_layout) = self.layout(&source)?;
         let pipeline = self.scoped(|| {

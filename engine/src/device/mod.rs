@@ -1,5 +1,6 @@
 //! Devices: what this machine can run models on.
 
+mod changed;
 mod gpu;
 mod limits;
 mod list;
@@ -17,7 +18,8 @@ use sardonyx_shaders::Capabilities;
 pub use select::Select;
 pub(crate) use stored::Compiler;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use changed::Changed;
 
 /// A device to run on: a GPU through wgpu, or the CPU. Cheap to clone; clones share pipelines.
 #[derive(Clone)]
@@ -77,6 +79,34 @@ impl Device {
         let info = DeviceInfo::from_adapter(adapter, 0);
         let gpu = Gpu::new(&info, device, queue, false);
         Device { inner: Arc::new(Inner { info, gpu: Some(gpu) }) }
+    }
+
+    /// The same GPU, on which kernels have other texts than Sardonyx's own: pairs of a kernel's name, as placements and
+    /// profiles show it, and the text of its file. This is for whoever tunes a kernel: it is tried without building
+    /// anything. A text must take the same bindings, parameters, knobs and workgroups as the one that it stands in for,
+    /// which is checked when it is compiled; whether it computes the same is the caller's business.
+    ///
+    /// # Errors
+    /// When there is no kernel of such a name, or the device is the CPU, which has none in WGSL.
+    pub fn with_kernels(&self, texts: impl IntoIterator<Item = (String, String)>) -> Result<Device> {
+        let changed = Changed::new(texts)?;
+        let first = changed.names().next();
+        match (&self.inner.gpu, first) {
+            (_, None) => Ok(self.clone()),
+            (None, Some(name)) => {
+                let what = "the CPU runs no kernels in WGSL".to_owned();
+                Err(Error::Kernel { name: name.to_owned(), what })
+            }
+            (Some(gpu), Some(_)) => {
+                let gpu = Some(gpu.with_kernels(changed));
+                Ok(Device { inner: Arc::new(Inner { info: self.inner.info.clone(), gpu }) })
+            }
+        }
+    }
+
+    /// The names of the kernels with other texts than Sardonyx's own.
+    pub fn changed_kernels(&self) -> impl Iterator<Item = &'static str> {
+        self.inner.gpu.iter().flat_map(|gpu| gpu.changed().names())
     }
 
     /// Features that kernels can use, of those the adapter has.

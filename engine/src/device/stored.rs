@@ -36,7 +36,7 @@ impl<'a> Stored<'a> {
         if !gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE) {
             return unsupported;
         }
-        let Some(key) = key(&gpu.device().adapter_info(), kernels) else { return unsupported };
+        let Some(key) = key(gpu, kernels) else { return unsupported };
         let make = |data: Option<&[u8]>| gpu.scoped(|| create(gpu.device(), data));
         let found = match folder.read(&key) {
             Entry::Found(data) => match make(Some(&data)) {
@@ -89,17 +89,17 @@ impl Compiler<'_> {
 
 /// Everything that the compiled code depends on: engine, adapter, driver, and the kernels' texts and bindings. `None` where
 /// wgpu keeps nothing for such an adapter.
-fn key(adapter: &wgpu::AdapterInfo, kernels: &[&BoundKernel]) -> Option<Key> {
-    let family = wgpu::util::pipeline_cache_key(adapter)?;
+fn key(gpu: &Gpu, kernels: &[&BoundKernel]) -> Option<Key> {
+    let adapter = gpu.device().adapter_info();
+    let family = wgpu::util::pipeline_cache_key(&adapter)?;
     let each: HashSet<&BoundKernel> = kernels.iter().copied().collect();
-    let mut texts: Vec<String> = each
-        .into_iter()
-        .map(|bound| {
-            let source = bound.kernel.source_with(&bound.bound);
-            let bindings = (source.reads, source.writable, source.writes, source.uniforms);
-            format!("{bindings:?}{}", source.wgsl)
-        })
-        .collect();
+    let text = |bound: &BoundKernel| {
+        // One that is refused is not compiled either, and that says why.
+        let source = gpu.changed().source(bound).ok()?;
+        let bindings = (source.reads, source.writable, source.writes, source.uniforms);
+        Some(format!("{bindings:?}{}", source.wgsl))
+    };
+    let mut texts: Vec<String> = each.into_iter().map(text).collect::<Option<_>>()?;
     texts.sort_unstable();
     let engine = [env!("CARGO_PKG_VERSION"), family.as_str()];
     let driver = [adapter.name.as_str(), adapter.driver.as_str(), adapter.driver_info.as_str()];

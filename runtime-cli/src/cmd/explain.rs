@@ -24,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
 }
 
 /// Explains the plan of a model.

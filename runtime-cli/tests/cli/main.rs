@@ -1,10 +1,11 @@
 //! The command as a process: exit codes, the form of errors, documents, files.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "test code")]
 
 mod commands;
 mod errors;
 mod eval;
+mod fault;
 mod measure;
 mod model;
 mod quantize;

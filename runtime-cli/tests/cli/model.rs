@@ -92,3 +92,47 @@ pub fn product() -> Vec<u8> {
     ];
     [int(1, 8), bytes(7, &graph.concat()), bytes(8, &int(2, 17))].concat()
 }
+
+/// A node with a name of its own and, where wanted, the attribute `axis`.
+fn named(op: &str, inputs: &[&str], output: &str, name: &str, axis: Option<u64>) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name.as_bytes())).collect();
+    let axis = axis.map(|axis| bytes(5, &[bytes(1, b"axis"), int(3, axis), int(20, 2)].concat()));
+    let mut node = [inputs, bytes(2, output.as_bytes()), bytes(3, name.as_bytes())].concat();
+    node.extend(bytes(4, op.as_bytes()));
+    node.extend(axis.unwrap_or_default());
+    node
+}
+
+/// A model of `blocks` times six nodes, `block_N/OP`, over [16, 16]. Block `wide` has nine: its `Softmax`, and no other, is
+/// over lines of 32.
+pub fn deep(blocks: usize, wide: usize) -> Vec<u8> {
+    let mut nodes = Vec::new();
+    let mut last = "x".to_owned();
+    for block in 0..blocks {
+        let mut add = |op: &str, inputs: &[&str], axis: Option<u64>| {
+            let count = nodes.len();
+            let output = format!("v{count}");
+            nodes.push(named(op, inputs, &output, &format!("block_{block}/{op}"), axis));
+            output
+        };
+        let product = add("MatMul", &[&last, "x"], None);
+        let softmax = if block == wide {
+            let both = add("Concat", &[&product, &last], Some(1));
+            let softmax = add("Softmax", &[&both], None);
+            let turned = add("Transpose", &[&softmax], None);
+            add("MatMul", &[&softmax, &turned], None)
+        } else {
+            add("Softmax", &[&product], None)
+        };
+        let sum = add("Add", &[&softmax, &last], None);
+        let tanh = add("Tanh", &[&sum], None);
+        let lowest = add("ReduceMin", &[&tanh], None);
+        last = add("Sub", &[&tanh, &lowest], None);
+    }
+    nodes.push(named("Identity", &[&last], "y", "end", None));
+    let nodes: Vec<u8> = nodes.iter().flat_map(|node| bytes(1, node)).collect();
+    let size = [Dim::N(16), Dim::N(16)];
+    let graph =
+        [nodes, bytes(2, b"g"), bytes(11, &value("x", &size)), bytes(12, &value("y", &size))].concat();
+    [int(1, 8), bytes(7, &graph), bytes(8, &int(2, 17))].concat()
+}

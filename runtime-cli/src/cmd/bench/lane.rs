@@ -62,7 +62,7 @@ impl<'a> Lane<'a> {
         console: &Console,
         cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
-        let device = bind::open_limited(name, settings.limits.as_deref())?;
+        let device = bind::open_as_set(name, settings)?;
         let start = Instant::now();
         let mut builder = bind::builder(&device, settings, Fallback::Deny);
         for given in given {

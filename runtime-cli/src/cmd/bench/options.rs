@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "dim:NAME=SIZES", value_parser = parse_sweep, help_heading = "Inputs")]
     sweep: Option<(String, Sizes)>,
     #[command(flatten)]
-    pub(super) device: DeviceArgs,
+    pub device: DeviceArgs,
     /// More devices, measured in turn with the first, e.g. device=vulkan:0,device=cpu
     #[arg(long, value_name = "device=NAME,...", value_delimiter = ',', value_parser = parse_include, help_heading = "Device")]
     pub(super) include: Vec<String>,

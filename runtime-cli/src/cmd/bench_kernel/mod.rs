@@ -11,6 +11,7 @@ use crate::bind;
 use crate::cli::{PrecisionArg, parse_duration};
 use crate::failure::{Failure, Fault};
 use crate::glob;
+use crate::kernels;
 use crate::output::table::{Align, Table};
 use crate::output::{Console, format};
 use measure::{Measured, Setting};
@@ -31,6 +32,9 @@ pub struct Args {
     /// How floats are stored on a GPU
     #[arg(long, value_name = "WHICH", value_enum, default_value = "model")]
     precision: PrecisionArg,
+    /// Take the text of kernels NAME from DIR/NAME.wgsl instead, to tune one
+    #[arg(long = "kernels", value_name = "DIR")]
+    pub changed: Option<std::path::PathBuf>,
     /// Measured time of each kernel
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]
     duration: Duration,
@@ -46,6 +50,10 @@ fn long_help() -> String {
 /// When the device refuses, nothing fits the pattern; [`Failure::Gate`] when a kernel gives wrong numbers.
 pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     let device = bind::open_device(&arguments.device)?;
+    let device = match &arguments.changed {
+        Some(folder) => kernels::change(&device, folder)?,
+        None => device,
+    };
     let defaults;
     let problems = match arguments.problems.as_slice() {
         [] => {

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Inputs")]
     samples: u16,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     /// A device, another model, outputs in FILE.npz or FILE.safetensors, or ort:PYTHON
     #[arg(long, value_name = "WHAT", default_value = "cpu")]
     against: String,

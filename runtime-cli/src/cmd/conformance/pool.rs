@@ -159,6 +159,9 @@ fn arguments(device: &DeviceArgs) -> Vec<String> {
     if let Some(limits) = &settings.limits {
         arguments.push(format!("--limits={limits}"));
     }
+    if let Some(folder) = &settings.kernels {
+        arguments.push(format!("--kernels={}", folder.display()));
+    }
     if let Some(bytes) = settings.memory_budget {
         arguments.push(format!("--memory-budget={bytes}"));
     }

@@ -50,7 +50,7 @@ pub struct Args {
     #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
 }
 
 /// `--metric`.

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Inputs")]
     pre_dump: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     /// End with exit code 6 when a run takes longer, e.g. 500ms
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Device")]
     deadline: Option<Duration>,
