@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sardonyx_ops::Tensor;
 
-use crate::device::Device;
 use crate::device_tensor::DeviceTensor;
 use crate::error::{Error, Result};
+use crate::hooks::{Hooks, install};
 use crate::profile::Recorder;
 use crate::program::{self, Given};
 use crate::session::{Session, unwound};
@@ -35,7 +36,7 @@ use crate::stages::Stage;
 /// ```
 pub struct Context {
     stage: Arc<Stage>,
-    device: Device,
+    hooks: Arc<Hooks>,
     pool: Arc<rayon::ThreadPool>,
     names: Names,
     inputs: Vec<Given>,
@@ -103,7 +104,7 @@ impl Session {
             outputs: program.outputs.iter().map(|_| None).collect(),
             tensors: empty.collect::<Result<_, _>>()?,
             names: Names { inputs, outputs: self.output_names() },
-            device: self.device().clone(),
+            hooks: Arc::clone(self.hooks()),
             pool: self.pool(),
             memory,
             stage,
@@ -130,7 +131,7 @@ impl Context {
         fits(name, (dtype, dims), (value.dtype, &value.dims))?;
         let empty = Tensor::zeroed(dtype, &[0])?;
         let device = matches!(given, Given::Device(_)) || matches!(self.inputs[index], Given::Device(_));
-        if device && self.device.gpu().is_none() {
+        if device && self.hooks.device.gpu().is_none() {
             return Err(Error::Bind { what: "this session runs on the CPU".to_owned() });
         }
         self.tensors[index] = match &given {
@@ -152,7 +153,7 @@ impl Context {
         let program = self.program()?;
         let value = &program.values[program.outputs[index].0];
         fits(name, (tensor.dtype, &tensor.dims), (value.dtype, &value.dims))?;
-        if self.device.gpu().is_none() {
+        if self.hooks.device.gpu().is_none() {
             return Err(Error::Bind { what: "this session runs on the CPU".to_owned() });
         }
         self.outputs[index] = Some(tensor.clone());
@@ -166,16 +167,27 @@ impl Context {
     /// # Errors
     /// When an input is not bound, a binding does not fit the program, or a step fails.
     pub fn run(&mut self) -> Result<()> {
-        unwound(|| {
-            self.prepare()?;
-            let (stage, pool) = (Arc::clone(&self.stage), Arc::clone(&self.pool));
-            let bound = stage.compiled().ok_or_else(missing)?;
-            let (program, memory) = (bound.program(), &mut self.memory);
-            let mut recorder = Recorder::default();
-            let (device, tensors) = (&self.device, &self.tensors);
-            let mut run = || program.replay(memory, device, tensors, &|| Ok(()), &mut recorder);
-            if bound.uses_cpu() { pool.install(run) } else { run() }
-        })
+        let (stage, hooks) = (Arc::clone(&self.stage), Arc::clone(&self.hooks));
+        hooks.run(
+            &mut Recorder::default(),
+            |recorder| unwound(|| self.run_recorded(&stage, recorder)),
+            |()| Some(stage.digest),
+        )
+    }
+
+    fn run_recorded(&mut self, stage: &Stage, recorder: &mut Recorder<'_>) -> Result<()> {
+        let start = Instant::now();
+        self.prepare()?;
+        let bound = stage.compiled().ok_or_else(missing)?;
+        let (program, memory) = (bound.program(), &mut self.memory);
+        let (device, tensors) = (&self.hooks.device, &self.tensors);
+        let done = {
+            let recorder = &mut *recorder;
+            let mut run = move || program.replay(memory, device, tensors, &|| Ok(()), recorder);
+            if bound.uses_cpu() { install(&self.pool, run) } else { run() }
+        };
+        recorder.times.total = start.elapsed();
+        done
     }
 
     /// Records a run into a host's own encoder, between what it records before and after. Inputs in host memory are
@@ -189,6 +201,7 @@ impl Context {
             let stage = Arc::clone(&self.stage);
             let bound = stage.compiled().ok_or_else(missing)?;
             let gpu = self
+                .hooks
                 .device
                 .gpu()
                 .ok_or_else(|| Error::Bind { what: "this session runs on the CPU".to_owned() })?;
@@ -217,7 +230,7 @@ impl Context {
         if let Some(index) = self.inputs.iter().position(|given| matches!(given, Given::Nothing)) {
             return Err(Error::Bind { what: format!("input \"{}\" is not bound", self.names.inputs[index]) });
         }
-        if let (true, Some(gpu)) = (self.changed, self.device.gpu()) {
+        if let (true, Some(gpu)) = (self.changed, self.hooks.device.gpu()) {
             let stage = Arc::clone(&self.stage);
             let program = stage.compiled().ok_or_else(missing)?.program();
             program.bind(&mut self.memory, gpu, &self.inputs, &self.outputs)?;
@@ -251,6 +264,12 @@ fn fits(name: &str, got: Shape<'_>, wanted: Shape<'_>) -> Result<()> {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context({:?}, {} inputs, {} outputs)", self.device, self.inputs.len(), self.outputs.len())
+        write!(
+            f,
+            "Context({:?}, {} inputs, {} outputs)",
+            self.hooks.device,
+            self.inputs.len(),
+            self.outputs.len()
+        )
     }
 }

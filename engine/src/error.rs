@@ -155,13 +155,13 @@ pub enum Error {
 impl Error {
     /// The stable code: `SDX-` and four digits. The first two digits are the kind: 01 file, 02 model, 03 unsupported,
     /// 04 budget, 05 input, 06 device, 07 deadline,
-    /// 09 internal.
+    /// 09 internal. `docs/ERRORS.md` explains each.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Model(error) => error.code(),
             Error::Unsupported { .. } => "SDX-0307",
             Error::Step { source: OpError::Unsupported { .. }, .. } => "SDX-0308",
-            Error::Step { .. } => "SDX-0501",
+            Error::Step { .. } => "SDX-0510",
             Error::InputName { .. } => "SDX-0502",
             Error::InputType { .. } => "SDX-0503",
             Error::InputShape { .. } => "SDX-0504",
@@ -176,7 +176,7 @@ impl Error {
             Error::DeviceTimeout { .. } => "SDX-0604",
             Error::Deadline { .. } => "SDX-0701",
             Error::Cancelled => "SDX-0702",
-            Error::Memory { .. } => "SDX-0401",
+            Error::Memory { .. } => "SDX-0411",
             Error::Internal(_) => "SDX-0901",
         }
     }

@@ -17,6 +17,34 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Watching it
+//!
+//! Nothing here prints, logs or keeps counts unless a host asks for it, and then with names and numbers, never with
+//! values of tensors.
+//!
+//! * An [`Observer`] is called for every plan, compilation, fallback, run and error of a session, with the device and the
+//!   digests of model and plan.
+//! * The subscriber of the crate [`tracing`](https://docs.rs/tracing) sees the spans `load`, `plan`, `compile` and `run`
+//!   at the level of information, and within a run a span `stage` for each of [`HostStage`] at the level of debugging.
+//!   Without a subscriber they cost a load of an atomic each.
+//! * The recorder of the crate [`metrics`](https://docs.rs/metrics) counts the sessions that
+//!   [`SessionBuilder::metrics`] gives a name. It must be installed before they are built.
+//! * [`Error::code`] is stable, and in the events, the spans and the metrics.
+//!
+//! | metric | kind | labels besides `model`, `model_digest`, `device`, `precision` |
+//! |---|---|---|
+//! | `sardonyx_inference_total` | counter | `outcome`: `ok`, `error` |
+//! | `sardonyx_inference_seconds` | histogram | |
+//! | `sardonyx_stage_seconds` | histogram | `stage`: `prepare`, `upload`, `compute`, `read`, `host` |
+//! | `sardonyx_fallback_operators` | gauge: operators on the CPU although the device is a GPU, in the latest plan | |
+//! | `sardonyx_device_share` | gauge: the part of the operators that runs on the device, in the latest plan | |
+//! | `sardonyx_device_memory_bytes`, `sardonyx_host_memory_bytes` | gauges: what the latest plan needs | |
+//! | `sardonyx_plan_cache_total` | counter | `result`: `hit`, a run that needed no new plan; `miss`, a plan made |
+//! | `sardonyx_shader_compile_seconds` | histogram | |
+//! | `sardonyx_errors_total` | counter | `code`: that of the error |
+//! | `sardonyx_device_lost_total` | counter | |
+//! | `sardonyx_info` | gauge, always 1 | instead of those: `version`, `driver` |
 
 mod bound;
 mod cache;
@@ -24,8 +52,11 @@ mod context;
 mod coverage;
 mod device;
 mod device_tensor;
+mod digest;
 mod error;
+mod hooks;
 mod memory;
+mod meters;
 mod model;
 mod observer;
 mod placement;
@@ -42,10 +73,11 @@ pub use context::{Context, InputTensor};
 pub use coverage::Coverage;
 pub use device::{Device, DeviceInfo, DeviceKind, Quirk, Select};
 pub use device_tensor::DeviceTensor;
+pub use digest::Digest;
 pub use error::{Error, Result};
 pub use memory::MemoryPlan;
 pub use model::Model;
-pub use observer::{CacheUse, Event, Observer};
+pub use observer::{About, CacheUse, Event, Observer};
 pub use placement::{Place, PlacedStep, Placement};
 pub use profile::{Clock, HostStage, Profile, ProfiledRun, ProfiledStep, Roofs, StageSpan, StepSpan};
 pub use sardonyx_importer::quantize;

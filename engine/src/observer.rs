@@ -5,14 +5,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::digest::Digest;
 use crate::error::Error;
+use crate::memory::MemoryPlan;
+use crate::model::Model;
 use crate::placement::PlacedStep;
 use crate::values::Times;
 
 /// Takes events. It is called on the thread that runs, so it should not keep it.
 pub trait Observer: Send + Sync {
     /// Something happened in a session.
-    fn event(&self, event: &Event<'_>);
+    fn event(&self, about: &About<'_>, event: &Event<'_>);
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct About<'a> {
+    /// The device's id.
+    pub device: &'a str,
+    /// The model. Its digest is made when it is asked for.
+    pub model: &'a Model,
+    /// The plan that was made or that ran, as [`crate::Session::plan_digest`] names it; `None` where there is none yet.
+    pub plan: Option<Digest>,
 }
 
 /// Something that happened in a session. Events hold names and numbers, never values of tensors.
@@ -21,28 +36,24 @@ pub trait Observer: Send + Sync {
 pub enum Event<'a> {
     /// A part of a model was planned and compiled for new sizes.
     Planned {
-        /// The device.
-        device: &'a str,
         /// The model's operators that run on the device.
         on_device: usize,
         /// The model's operators.
         operators: usize,
         /// Launches of kernels in one run.
         dispatches: usize,
+        /// What it needs of memory.
+        memory: MemoryPlan,
         /// The time that it took.
         took: Duration,
     },
     /// A step of what was planned runs on the CPU although the device is a GPU.
     Fallback {
-        /// The device.
-        device: &'a str,
         /// The step, with the reason.
         step: &'a PlacedStep,
     },
     /// Kernels were compiled for a device. It comes before the [`Event::Planned`] whose time it is a part of.
     Compiled {
-        /// The device.
-        device: &'a str,
         /// How many.
         kernels: usize,
         /// Whether compiled code was in the folder of [`crate::SessionBuilder::cache`].
@@ -59,15 +70,13 @@ pub enum Event<'a> {
     },
     /// A run ended well.
     Ran {
-        /// The device.
-        device: &'a str,
         /// Where its time went.
         times: Times,
+        /// Parts of the model that were planned for it, because their sizes were new.
+        planned: usize,
     },
-    /// A run ended with an error.
+    /// A session could not be built, or a run ended with an error.
     Failed {
-        /// The device.
-        device: &'a str,
         /// The error; its code is stable.
         error: &'a Error,
     },
@@ -89,21 +98,31 @@ pub enum CacheUse {
     Refused,
 }
 
-/// An observer, or nobody.
+/// Those who are told.
 #[derive(Clone, Default)]
-pub(crate) struct Observed(pub(crate) Option<Arc<dyn Observer>>);
+pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
-impl Observed {
+impl Observers {
+    pub(crate) fn add(&mut self, observer: Arc<dyn Observer>) {
+        self.0.push(observer);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Tells an event, which is made only when somebody listens.
-    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
-        if let Some(observer) = &self.0 {
-            observer.event(&event());
+    pub(crate) fn tell<'a>(&self, told: impl FnOnce() -> (About<'a>, Event<'a>)) {
+        if self.is_empty() {
+            return;
         }
+        let (about, event) = told();
+        self.0.iter().for_each(|observer| observer.event(&about, &event));
     }
 }
 
-impl fmt::Debug for Observed {
+impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "observed" } else { "unobserved" })
+        write!(f, "{} observers", self.0.len())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,13 @@ use sardonyx_ops::{Item, Tensor};
 
 use crate::cache::CacheFolder;
 use crate::device::{Device, Select};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hooks::Hooks;
 use crate::memory::MemoryPlan;
+use crate::meters::Meters;
 use crate::model::Model;
-use crate::observer::{Event, Observed, Observer};
+use crate::observer::{Observer, Observers};
 use crate::placement::Placement;
 use crate::profile::Recorder;
 use crate::program::Settings;
@@ -59,7 +62,8 @@ pub struct SessionBuilder {
     threads: Option<usize>,
     memory_budget: Option<u64>,
     taps: bool,
-    observer: Observed,
+    observers: Observers,
+    metrics: Option<String>,
     cache: Option<CacheFolder>,
     dims: BTreeMap<String, usize>,
     shapes: BTreeMap<String, Vec<usize>>,
@@ -109,9 +113,16 @@ impl SessionBuilder {
         self
     }
 
-    /// Who is told what happens in the session.
+    /// One more who is told what happens in the session.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observer = Observed(Some(observer));
+        self.observers.add(observer);
+        self
+    }
+
+    /// Counts what happens in the session with the recorder of the crate `metrics` that is installed when the session
+    /// is built, under this name for the model. The names of the metrics are in the documentation of this crate.
+    pub fn metrics(mut self, model: &str) -> Self {
+        self.metrics = Some(model.to_owned());
         self
     }
 
@@ -143,6 +154,16 @@ impl SessionBuilder {
     /// the device refuses.
     pub fn build(self, model: &Model) -> Result<Session> {
         let device = self.opened()?;
+        let mut hooks = Hooks { observers: self.observers.clone(), model: model.clone(), device };
+        if let Some(name) = &self.metrics {
+            hooks.observers.add(Arc::new(Meters::new(name, model, &hooks.device, self.precision)));
+        }
+        let built = self.build_with(hooks.clone());
+        built.inspect_err(|error| hooks.failed(error))
+    }
+
+    fn build_with(self, hooks: Hooks) -> Result<Session> {
+        let model = &hooks.model;
         let facts = self.input_facts(model)?;
         let threads = self.threads.unwrap_or(0);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -155,17 +176,15 @@ impl SessionBuilder {
         let session = Session {
             graph: prepared.graph,
             decisions: prepared.decisions,
-            model: model.clone(),
-            device,
             settings,
             options: self.options,
-            observer: self.observer,
             cache: self.cache,
             pool: Arc::new(pool),
             facts,
             stages: Stages::default(),
             met: Mutex::default(),
             names: model.outputs().iter().map(|output| output.name.clone()).collect(),
+            hooks: Arc::new(hooks),
         };
         session.prepare()?;
         Ok(session)
@@ -238,15 +257,13 @@ pub struct RunOptions {
 
 /// A model bound to a device. `run` takes `&self`: share a session freely between threads.
 pub struct Session {
-    model: Model,
+    hooks: Arc<Hooks>,
     /// The model's graph after everything that does not depend on sizes.
     graph: Graph,
     /// What the passes did to it.
     decisions: Vec<Decision>,
-    device: Device,
     settings: Settings,
     options: PlanOptions,
-    observer: Observed,
     cache: Option<CacheFolder>,
     pool: Arc<rayon::ThreadPool>,
     facts: Vec<Fact>,
@@ -264,7 +281,7 @@ impl Session {
 
     /// The device.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.hooks.device
     }
 
     /// Where each operator runs, and why; of the latest run where that depends on data or sizes. Empty before the first
@@ -282,6 +299,12 @@ impl Session {
     pub fn plan_text(&self) -> String {
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         met.iter().map(|stage| stage.text.as_str()).collect()
+    }
+
+    /// The digest of that text, likewise; `None` where there is none yet. Of a model that is planned in parts, that of all
+    /// parts together.
+    pub fn plan_digest(&self) -> Option<Digest> {
+        digest(&self.met.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What each pass of the planner did and did not do, and why not, likewise.
@@ -313,11 +336,11 @@ impl Session {
         options: &RunOptions,
         recorder: &mut Recorder<'_>,
     ) -> Result<Outputs> {
-        let device: &str = &self.device.info().id;
-        let done = self.perform(inputs, options, recorder);
-        let (values, met) =
-            done.inspect_err(|error| self.observer.tell(|| Event::Failed { device, error }))?;
-        self.observer.tell(|| Event::Ran { device, times: recorder.times });
+        let (values, met) = self.hooks.run(
+            recorder,
+            |recorder| self.perform(inputs, options, recorder),
+            |(_, met)| digest(met),
+        )?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = met;
         Ok(Outputs { names: Arc::clone(&self.names), values, times: recorder.times })
     }
@@ -350,17 +373,18 @@ impl Session {
             stages::run(first, inputs, &maker, &check, recorder)
         })?;
         recorder.times.total = start.elapsed();
+        recorder.planned = maker.made.into_inner();
         Ok(done)
     }
 
     fn maker(&self) -> Maker<'_> {
         Maker {
-            device: &self.device,
+            hooks: &self.hooks,
             settings: self.settings,
             options: &self.options,
             pool: &self.pool,
-            observer: &self.observer,
             cache: self.cache.as_ref(),
+            made: AtomicUsize::new(0),
         }
     }
 
@@ -376,6 +400,11 @@ impl Session {
     /// The threads of the CPU path.
     pub(crate) fn pool(&self) -> Arc<rayon::ThreadPool> {
         Arc::clone(&self.pool)
+    }
+
+    /// Whom it tells.
+    pub(crate) fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
     }
 
     /// The names of the outputs, in order.
@@ -396,7 +425,7 @@ impl Session {
     /// The tensors of the inputs in the model's order, checked and aligned, and the forms of the inputs if some are not
     /// tensors.
     fn ordered(&self, inputs: Inputs<'_>) -> Result<(Vec<Item<()>>, Vec<Tensor>)> {
-        let specs = self.model.inputs();
+        let specs = self.hooks.model.inputs();
         let known = || specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>().join(", ");
         let bad = |name: &str, problem| Error::InputName { name: name.to_owned(), problem, known: known() };
         for (index, (name, _)) in inputs.named.iter().enumerate() {
@@ -410,7 +439,7 @@ impl Session {
         let mut symbols: BTreeMap<String, (usize, &str)> = BTreeMap::new();
         let mut ordered = Vec::with_capacity(specs.len());
         let mut forms = Vec::with_capacity(specs.len());
-        let graph = self.model.graph();
+        let graph = self.hooks.model.graph();
         for ((spec, fact), (id, _)) in specs.iter().zip(&self.facts).zip(&graph.inputs) {
             let given = inputs.named.iter().find(|(name, _)| *name == &*spec.name);
             let item = &given.ok_or_else(|| bad(&spec.name, "is missing"))?.1;
@@ -426,8 +455,13 @@ impl Session {
             }
             let Item::Tensor(tensor) = item else { return Err(bad(&spec.name, "must be a tensor")) };
             // Sizes fixed when the session was built only say what is prepared: others run too, if the model allows.
-            let declared =
-                self.model.graph().inputs.iter().find(|(id, _)| self.model.graph().name(*id) == &*spec.name);
+            let declared = self
+                .hooks
+                .model
+                .graph()
+                .inputs
+                .iter()
+                .find(|(id, _)| self.hooks.model.graph().name(*id) == &*spec.name);
             let declared = declared.map_or(fact, |(_, fact)| fact);
             check_shape(&spec.name, declared, tensor.dims())?;
             for (dim, &size) in declared.shape.iter().flatten().zip(tensor.dims()) {
@@ -453,10 +487,15 @@ impl Session {
     fn report(&self) -> (Placement, MemoryPlan) {
         let (mut placement, mut memory) = (Placement::default(), MemoryPlan::default());
         for stage in self.met.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            stage.report(&mut placement, &mut memory, self.device.gpu().is_some());
+            stage.report(&mut placement, &mut memory, self.hooks.device.gpu().is_some());
         }
         (placement, memory)
     }
+}
+
+/// The digest of the plans of stages.
+fn digest(stages: &[Arc<Stage>]) -> Option<Digest> {
+    Digest::of_all(stages.iter().map(|stage| stage.digest))
 }
 
 /// Checks dimensions against what is declared.
@@ -481,6 +520,6 @@ pub(crate) fn unwound<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session({:?}, {:?})", self.device, self.settings)
+        write!(f, "Session({:?}, {:?})", self.hooks.device, self.settings)
     }
 }

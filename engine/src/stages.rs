@@ -1,5 +1,6 @@
 //! Stages of a model: programs for the sizes met so far, and the parts of a graph whose sizes depend on data.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sardonyx_importer::{HostInput, PlanOptions, Rest, Source, Work};
@@ -7,13 +8,16 @@ use sardonyx_ops::ir::fact::Fact;
 use sardonyx_ops::ir::graph::{Graph, Node};
 use sardonyx_ops::plan::{Decision, Plan};
 use sardonyx_ops::{Item, Tensor};
+use tracing::field;
 
 use crate::bound::Bound;
 use crate::cache::CacheFolder;
-use crate::device::{Compiler, Device};
+use crate::device::Compiler;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hooks::{Hooks, install};
 use crate::memory::MemoryPlan;
-use crate::observer::{Event, Observed};
+use crate::observer::Event;
 use crate::placement::{Place, PlacedStep, Placement};
 use crate::profile::{HostStage, ProfiledStep, Recorder};
 use crate::program::{Settings, suit};
@@ -43,8 +47,9 @@ pub(crate) struct Stage {
     rest: Option<(Rest, Stages)>,
     /// Of the last stage: what the model's outputs are made of.
     gives: Vec<Item<usize>>,
-    /// The plan as text.
+    /// The plan as text, and its digest.
     pub(crate) text: String,
+    pub(crate) digest: Digest,
     /// What the passes did and did not do.
     pub(crate) decisions: Vec<Decision>,
 }
@@ -56,12 +61,13 @@ enum Ready {
 
 /// What stages are made with.
 pub(crate) struct Maker<'a> {
-    pub(crate) device: &'a Device,
+    pub(crate) hooks: &'a Hooks,
     pub(crate) settings: Settings,
     pub(crate) options: &'a PlanOptions,
     pub(crate) pool: &'a rayon::ThreadPool,
-    pub(crate) observer: &'a Observed,
     pub(crate) cache: Option<&'a CacheFolder>,
+    /// How many stages were made.
+    pub(crate) made: AtomicUsize,
 }
 
 impl Stages {
@@ -87,11 +93,23 @@ impl Stages {
             }
         }
         let start = std::time::Instant::now();
-        let stage = Arc::new(match forms {
-            [] => make(graph, facts, maker)?,
-            forms => make(&graph.taken_apart(forms), facts, maker)?,
+        let hooks = maker.hooks;
+        let span = tracing::info_span!(
+            "plan",
+            device = %hooks.device.info().id,
+            model = %hooks.model.digest(),
+            inputs = %sizes(facts),
+            plan = field::Empty,
+            operators = field::Empty,
+            on_device = field::Empty,
+        );
+        let made = span.in_scope(|| match forms {
+            [] => make(graph, facts, maker),
+            forms => make(&graph.taken_apart(forms), facts, maker),
         });
-        stage.tell(maker, start.elapsed());
+        let stage = Arc::new(made?);
+        maker.made.fetch_add(1, Ordering::Relaxed);
+        stage.tell(hooks, &span, start.elapsed());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.remove(0);
@@ -101,41 +119,50 @@ impl Stages {
     }
 }
 
+/// Types and sizes, for people.
+fn sizes(facts: &[Fact]) -> String {
+    let one = |fact: &Fact| format!("{}{:?}", fact.dtype, fact.dims().unwrap_or_default());
+    facts.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
 fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
     let planned = sardonyx_importer::plan(graph, facts, maker.options)?;
     let mut decisions = Vec::new();
-    let (work, text) = match planned.work {
+    let (work, text, digest) = match planned.work {
         Work::Compiled(mut plan) => {
             // The results of steps are wanted as the model has them.
             if !maker.settings.taps {
-                suit(&mut plan, maker.device);
+                suit(&mut plan, &maker.hooks.device);
             }
             let text = plan.to_string();
             decisions = std::mem::take(&mut plan.decisions);
-            (Ready::Compiled(Box::new(bind(plan, maker)?)), text)
+            let digest = Digest::of(text.as_bytes());
+            (Ready::Compiled(Box::new(bind(plan, digest, maker)?)), text, digest)
         }
         Work::Evaluate { node, reason, .. }
-            if maker.device.gpu().is_some() && maker.settings.fallback == Fallback::Deny =>
+            if maker.hooks.device.gpu().is_some() && maker.settings.fallback == Fallback::Deny =>
         {
             return Err(Error::Unsupported {
                 node: node.name.to_string(),
                 op: node.op.name(),
-                device: maker.device.info().id.clone(),
+                device: maker.hooks.device.info().id.clone(),
                 why: reason.to_owned(),
             });
         }
         Work::Evaluate { node, inputs, reason } => {
             let text = format!("   -  {:<24} on the host, {reason}  from {}\n", node.op.name(), node.name);
-            (Ready::Evaluate { node, inputs, reason }, text)
+            let digest = Digest::of(text.as_bytes());
+            (Ready::Evaluate { node, inputs, reason }, text, digest)
         }
     };
     let rest = planned.rest.map(|rest| (rest, Stages::default()));
-    Ok(Stage { work, rest, gives: planned.gives, text, decisions })
+    Ok(Stage { work, rest, gives: planned.gives, text, digest, decisions })
 }
 
-fn bind(plan: Plan, maker: &Maker<'_>) -> Result<Bound> {
-    let compiler = Compiler { cache: maker.cache, observer: Some(maker.observer) };
-    Bound::new(plan, maker.device, maker.settings, compiler)
+fn bind(plan: Plan, digest: Digest, maker: &Maker<'_>) -> Result<Bound> {
+    let hooks = maker.hooks;
+    let told = Some((&hooks.observers, hooks.about(Some(digest))));
+    Bound::new(plan, &hooks.device, maker.settings, Compiler { cache: maker.cache, told })
 }
 
 /// Runs a stage and those after it. Returns the outputs and the stages met.
@@ -152,11 +179,11 @@ pub(crate) fn run(
         let mut outputs = match &stage.work {
             // Steps on the CPU use the pool's threads; a run without them stays on the caller's.
             Ready::Compiled(bound) if bound.uses_cpu() => {
-                maker.pool.install(|| bound.run(&inputs, check, recorder))?
+                install(maker.pool, || bound.run(&inputs, check, recorder))?
             }
             Ready::Compiled(bound) => bound.run(&inputs, check, recorder)?,
             Ready::Evaluate { node, inputs: wanted, .. } => {
-                maker.pool.install(|| evaluate(node, wanted, &inputs, recorder))?
+                install(maker.pool, || evaluate(node, wanted, &inputs, recorder))?
             }
         };
         if let Ready::Compiled(bound) = &stage.work
@@ -198,7 +225,7 @@ fn evaluate(
     inputs: &[Tensor],
     recorder: &mut Recorder<'_>,
 ) -> Result<Vec<Tensor>> {
-    let start = std::time::Instant::now();
+    let stage = HostStage::Steps.begin();
     let begun = recorder.step_begins();
     let tensors: Vec<Option<Tensor>> = wanted
         .iter()
@@ -218,7 +245,7 @@ fn evaluate(
         source,
     })?;
     recorder.step_ends(0, begun);
-    recorder.stage(HostStage::Steps, start);
+    recorder.end(stage);
     Ok(outputs)
 }
 
@@ -232,18 +259,20 @@ impl Stage {
     }
 
     /// Tells that this stage was planned, and what of it falls back.
-    fn tell(&self, maker: &Maker<'_>, took: std::time::Duration) {
-        if maker.observer.0.is_none() {
+    fn tell(&self, hooks: &Hooks, span: &tracing::Span, took: std::time::Duration) {
+        if hooks.observers.is_empty() && span.is_disabled() {
             return;
         }
         let (mut placement, mut memory) = (Placement::default(), MemoryPlan::default());
-        self.report(&mut placement, &mut memory, maker.device.gpu().is_some());
-        let device: &str = &maker.device.info().id;
+        self.report(&mut placement, &mut memory, hooks.device.gpu().is_some());
         let (on_device, operators) = placement.on_device();
+        span.record("plan", field::display(self.digest));
+        span.record("operators", operators).record("on_device", on_device);
         let dispatches = placement.dispatches;
-        maker.observer.tell(|| Event::Planned { device, on_device, operators, dispatches, took });
+        let about = hooks.about(Some(self.digest));
+        hooks.observers.tell(|| (about, Event::Planned { on_device, operators, dispatches, memory, took }));
         for step in placement.fallbacks() {
-            maker.observer.tell(|| Event::Fallback { device, step });
+            hooks.observers.tell(|| (about, Event::Fallback { step }));
         }
     }
 

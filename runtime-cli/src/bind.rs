@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use sardonyx::{Device, Error, Fallback, Model, Select, Session, SessionBuilder};
 use sardonyx_importer::ImportError;
-use sha2::{Digest, Sha256};
 
 use crate::cli::{DeviceArgs, Settings, SizeArgs};
 use crate::failure::{Exit, Failure, Fault, Report};
@@ -59,7 +58,7 @@ impl Opened {
 
     /// SHA-256 of the model's file, without external weights.
     pub fn digest(&self) -> String {
-        digest(self.model.bytes())
+        self.model.digest().to_string()
     }
 
     /// The sizes that the arguments ask for.
@@ -74,12 +73,6 @@ impl Opened {
     pub fn failure(&self, error: &Error) -> Failure {
         failure(error, &self.path)
     }
-}
-
-/// `sha256:` and the digest of a file's bytes.
-pub fn digest(bytes: &[u8]) -> String {
-    let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
 }
 
 /// The last part of a path, cut and escaped.

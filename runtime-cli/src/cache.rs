@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
-use sardonyx::{CacheUse, Event, Observer, SessionBuilder};
+use sardonyx::{About, CacheUse, Event, Observer, SessionBuilder};
 
 use crate::describe;
 use crate::output::{Console, format};
@@ -93,7 +93,13 @@ impl Watch {
 }
 
 impl Observer for Listener {
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, _: &About<'_>, event: &Event<'_>) {
+        self.hear(event);
+    }
+}
+
+impl Listener {
+    fn hear(&self, event: &Event<'_>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Compiled { cache, took, .. } => {
@@ -135,7 +141,7 @@ mod tests {
         assert_eq!(watch.compiled(), Compiled::default());
         let took = Duration::from_millis(2);
         for cache in [CacheUse::Off, CacheUse::Hit] {
-            watch.0.event(&Event::Compiled { device: "d", kernels: 1, cache, took });
+            watch.0.hear(&Event::Compiled { kernels: 1, cache, took });
         }
         assert_eq!((watch.compiled().shaders, watch.compiled().cache), (2 * took, Some("hit")));
         assert!(watch.compiled().to_text().unwrap().ends_with("cache hit"));

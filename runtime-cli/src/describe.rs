@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sardonyx::{Device, Place, Placement, Session};
+use sardonyx::{Device, Digest, Place, Placement, Session};
 use serde_json::{Value, json};
 
 use crate::bind::Opened;
@@ -36,8 +36,8 @@ pub fn device(device: &Device, precision: PrecisionArg) -> Value {
            "changed_kernels": device.changed_kernels().collect::<Vec<_>>()})
 }
 
-/// How much of the model runs on the device, and what does not.
-pub fn plan(placement: &Placement) -> Value {
+/// The plan: its digest, how much of the model it runs on the device, and what not.
+pub fn plan(placement: &Placement, digest: Option<Digest>) -> Value {
     let (on_device, operators) = placement.on_device();
     let fallbacks: Vec<Value> = placement
         .fallbacks()
@@ -47,7 +47,7 @@ pub fn plan(placement: &Placement) -> Value {
                    "reason": reason})
         })
         .collect();
-    json!({"operators": operators, "on_device": on_device, "steps": placement.steps.len(),
+    json!({"digest": digest.map(|digest| digest.to_string()), "operators": operators, "on_device": on_device, "steps": placement.steps.len(),
            "dispatches": placement.dispatches, "fallbacks": fallbacks})
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use sardonyx::wgpu;
-use sardonyx::{CacheUse, Device, Event, Observer, Select, Session, Tensor};
+use sardonyx::{About, CacheUse, Device, Event, Observer, Select, Session, Tensor};
 use sardonyx_tests::onnx::{model, node};
 use sardonyx_tests::{gpu_turn, gpus};
 
@@ -24,7 +24,7 @@ struct Heard {
 }
 
 impl Observer for Heard {
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, _: &About<'_>, event: &Event<'_>) {
         match event {
             Event::Compiled { cache, kernels, .. } => {
                 assert!(*kernels > 0);

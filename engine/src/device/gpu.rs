@@ -294,6 +294,7 @@ impl Gpu {
         if missing.is_empty() {
             return Ok(ready);
         }
+        let _span = tracing::info_span!("compile", device = %self.id, kernels = missing.len()).entered();
         let stored = compiler.cache.map(|folder| Stored::open(self, folder, kernels));
         let next = std::sync::atomic::AtomicUsize::new(0);
         let workers =
@@ -330,7 +331,7 @@ impl Gpu {
             }
         }
         drop(known);
-        compiler.finish(&self.id, missing.len(), stored, start);
+        compiler.finish(missing.len(), stored, start);
         Ok(ready)
     }
 

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use super::gpu::{BoundKernel, Gpu};
 use crate::cache::{CacheFolder, Entry, Key};
-use crate::observer::{CacheUse, Event, Observed};
+use crate::observer::{About, CacheUse, Event, Observers};
 
 /// What kernels are compiled with.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Compiler<'a> {
     pub(crate) cache: Option<&'a CacheFolder>,
-    pub(crate) observer: Option<&'a Observed>,
+    /// Who is told, and what the kernels are for.
+    pub(crate) told: Option<(&'a Observers, About<'a>)>,
 }
 
 /// What the driver keeps of the kernels of one program, and where it is on disk.
@@ -76,13 +77,15 @@ impl<'a> Stored<'a> {
 
 impl Compiler<'_> {
     /// Keeps what was compiled, and tells it.
-    pub(super) fn finish(self, device: &str, kernels: usize, stored: Option<Stored<'_>>, start: Instant) {
+    pub(super) fn finish(self, kernels: usize, stored: Option<Stored<'_>>, start: Instant) {
         let saved = stored.as_ref().map_or(Ok(()), Stored::save);
-        let Some(observer) = self.observer else { return };
+        let Some((observers, about)) = self.told else { return };
         let cache = stored.as_ref().map_or(CacheUse::Off, |stored| stored.found);
-        observer.tell(|| Event::Compiled { device, kernels, cache, took: start.elapsed() });
+        let took = start.elapsed();
+        observers.tell(|| (about, Event::Compiled { kernels, cache, took }));
         if let (Err(error), Some(stored)) = (&saved, &stored) {
-            observer.tell(|| Event::CacheUnwritable { folder: stored.folder.path(), error });
+            let folder = stored.folder.path();
+            observers.tell(|| (about, Event::CacheUnwritable { folder, error }));
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::span::EnteredSpan;
+
 use super::probes::{Mark, Probes};
 use super::{Clock, HostStage, ProfiledRun, ProfiledStep, StageSpan, StepSpan};
 use crate::device::{Device, Gpu};
@@ -11,10 +13,27 @@ use crate::program::WAIT_LIMIT;
 use crate::taps::Tap;
 use crate::values::Times;
 
+/// A stage that has begun, and its span.
+pub(crate) struct Begun {
+    stage: HostStage,
+    pub(crate) start: Instant,
+    _span: EnteredSpan,
+}
+
+impl HostStage {
+    /// The stage begins now.
+    pub(crate) fn begin(self) -> Begun {
+        let span = tracing::debug_span!("stage", name = self.name()).entered();
+        Begun { stage: self, start: Instant::now(), _span: span }
+    }
+}
+
 /// Takes the times of a run.
 #[derive(Default)]
 pub(crate) struct Recorder<'p> {
     pub(crate) times: Times,
+    /// Parts of the model that were planned for the run.
+    pub(crate) planned: usize,
     /// What steps gave, when a session keeps it.
     pub(crate) taps: Vec<Tap>,
     profiler: Option<&'p mut Profiler>,
@@ -40,8 +59,9 @@ impl<'p> Recorder<'p> {
         }
     }
 
-    /// A stage has lasted from `start` until now.
-    pub(crate) fn stage(&mut self, stage: HostStage, start: Instant) {
+    /// A stage ends now.
+    pub(crate) fn end(&mut self, begun: Begun) {
+        let Begun { stage, start, .. } = begun;
         let elapsed = start.elapsed();
         match stage {
             HostStage::Upload => self.times.upload += elapsed,

@@ -136,9 +136,9 @@ impl Program {
         recorder: &mut Recorder<'_>,
     ) -> Result<Vec<Tensor>> {
         self.replay(context, device, inputs, check, recorder)?;
-        let start = std::time::Instant::now();
+        let reading = HostStage::ReadBack.begin();
         let outputs = (0..self.outputs.len()).map(|index| self.output(index, context, inputs)).collect();
-        recorder.stage(HostStage::ReadBack, start);
+        recorder.end(reading);
         outputs
     }
 
@@ -156,7 +156,7 @@ impl Program {
             if let Some(gpu) = device.gpu() {
                 self.run_device(phase, context, gpu, inputs, recorder)?;
             }
-            let start = std::time::Instant::now();
+            let steps = HostStage::Steps.begin();
             for step in &self.cpu[phase.cpu.clone()] {
                 check()?;
                 let begun = recorder.step_begins();
@@ -167,7 +167,7 @@ impl Program {
                 })?;
                 recorder.step_ends(step.step, begun);
             }
-            recorder.stage(HostStage::Steps, start);
+            recorder.end(steps);
         }
         match device.gpu() {
             Some(gpu) => self.hand_over(context, gpu, inputs),
@@ -251,14 +251,14 @@ impl Program {
         if phase.uploads.is_empty() && phase.launches.is_empty() && phase.downloads.is_empty() {
             return Ok(());
         }
-        let start = std::time::Instant::now();
+        let uploading = HostStage::Upload.begin();
         self.upload(phase, context, gpu, inputs)?;
-        recorder.stage(HostStage::Upload, start);
+        recorder.end(uploading);
         if recorder.profiler().is_some() {
             self.submit_timed(phase, context, gpu, recorder)?;
             return self.finish_device(phase, context, gpu, recorder);
         }
-        let start = std::time::Instant::now();
+        let encoding = HostStage::Encode.begin();
         let mut encoder =
             gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         self.copy_inputs(phase, context, &mut encoder);
@@ -272,13 +272,13 @@ impl Program {
         self.dispatch(first..phase.launches.end, context, &mut encoder);
         self.copy_downloads(phase, context, &mut encoder);
         let submission = gpu.queue().submit([encoder.finish()]);
-        recorder.stage(HostStage::Encode, start);
+        recorder.end(encoding);
         if !context.links.reads_back(phase) {
             return gpu.check();
         }
-        let start = std::time::Instant::now();
+        let waiting = HostStage::Wait.begin();
         gpu.wait(Some(submission), WAIT_LIMIT)?;
-        recorder.stage(HostStage::Wait, start);
+        recorder.end(waiting);
         self.finish_device(phase, context, gpu, recorder)
     }
 
@@ -319,9 +319,9 @@ impl Program {
         if !context.links.reads_back(phase) {
             return Ok(());
         }
-        let start = std::time::Instant::now();
+        let reading = HostStage::ReadBack.begin();
         self.read_back(phase, context, gpu)?;
-        recorder.stage(HostStage::ReadBack, start);
+        recorder.end(reading);
         Ok(())
     }
 

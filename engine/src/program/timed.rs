@@ -79,7 +79,7 @@ impl Program {
         gpu: &Gpu,
         recorder: &mut Recorder<'_>,
     ) -> Result<()> {
-        let start = Instant::now();
+        let mut encoding = HostStage::Encode.begin();
         let Some(profiler) = recorder.profiler() else { return Ok(()) };
         let part = profiler.part();
         let mark = |index: usize| {
@@ -97,35 +97,33 @@ impl Program {
                 probes.encode(gpu, &mut last, &marks, launch)?;
             }
         } else {
+            recorder.end(encoding);
             for index in phase.launches.clone() {
-                let start = Instant::now();
+                let recording = HostStage::Encode.begin();
+                let start = recording.start;
                 let mut alone = encoder();
                 let mut pass = alone.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.launch(&mut pass, index, context);
                 drop(pass);
                 let submission = gpu.queue().submit([alone.finish()]);
-                recorder.stage(HostStage::Encode, start);
-                let waiting = Instant::now();
+                recorder.end(recording);
+                let waiting = HostStage::Wait.begin();
                 gpu.wait(Some(submission), WAIT_LIMIT)?;
-                recorder.stage(HostStage::Wait, waiting);
+                recorder.end(waiting);
                 if let Some(profiler) = recorder.profiler() {
                     profiler.submission(mark(index), start);
                 }
             }
+            encoding = HostStage::Encode.begin();
         }
-        let start = if recorder.profiler().is_some_and(|profiler| profiler.probes().is_some()) {
-            start
-        } else {
-            Instant::now()
-        };
         self.copy_downloads(phase, context, &mut last);
         let commands = last.finish();
         let submitted = Instant::now();
         let submission = gpu.queue().submit([commands]);
-        recorder.stage(HostStage::Encode, start);
-        let waiting = Instant::now();
+        recorder.end(encoding);
+        let waiting = HostStage::Wait.begin();
         gpu.wait(Some(submission), WAIT_LIMIT)?;
-        recorder.stage(HostStage::Wait, waiting);
+        recorder.end(waiting);
         if let Some(probes) = recorder.profiler().and_then(|profiler| profiler.probes()) {
             probes.done(submitted);
         }

@@ -53,7 +53,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         "device".to_owned(),
         describe::device(planned.session().device(), arguments.device.settings.precision),
     );
-    document.insert("plan".to_owned(), describe::plan(&placement));
+    document.insert("plan".to_owned(), describe::plan(&placement, planned.session().plan_digest()));
     document.insert("decisions".to_owned(), decisions.iter().map(decision).collect());
     let refused = placement.steps.iter().filter(|step| !step.refused.is_empty());
     let refused =

@@ -238,7 +238,7 @@ impl<'a> Lane<'a> {
         Measured {
             headline: describe::headline(self.opened, digest, &self.device, &placement),
             device: describe::device(&self.device, self.settings.precision),
-            plan: describe::plan(&placement),
+            plan: describe::plan(&placement, self.session.plan_digest()),
             memory: json!({"device_peak": memory.device(), "weights": memory.device_weights,
                            "activations": memory.device_activations, "staging": memory.device_staging,
                            "host_activations": memory.host_activations, "host_scratch": memory.host_scratch}),

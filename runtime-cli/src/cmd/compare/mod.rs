@@ -195,7 +195,7 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
     document.insert("engine".to_owned(), describe::engine());
     document.insert("model".to_owned(), describe::model(opened, &digest));
     document.insert("device".to_owned(), describe::device(&device, settings.precision));
-    document.insert("plan".to_owned(), describe::plan(&session.placement()));
+    document.insert("plan".to_owned(), describe::plan(&session.placement(), session.plan_digest()));
     document.insert("against".to_owned(), json!(arguments.against));
     document.insert("metric".to_owned(), json!(format!("{:?}", arguments.metric).to_lowercase()));
     document.insert("pass".to_owned(), json!(passed));

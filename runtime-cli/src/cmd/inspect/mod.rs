@@ -9,7 +9,7 @@ pub mod planned;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use sardonyx::Error;
+use sardonyx::{Digest, Error};
 use sardonyx_importer::map::map_file;
 use sardonyx_importer::onnx::{self, LoadLimits, ModelProto};
 use serde_json::{Map, Value, json};
@@ -70,7 +70,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     let refused = |error| bind::failure(&Error::from(error), &arguments.model);
     let bytes = map_file(&arguments.model).map_err(refused)?;
     let size = bytes.len();
-    let digest = bind::digest(&bytes);
+    let digest = Digest::of(&bytes).to_string();
     let proto = onnx::read(bytes, &LoadLimits::default()).map_err(refused)?;
     if let Some(path) = &arguments.dot {
         let text = dot::graph(&proto.graph);

@@ -84,7 +84,7 @@ impl Planned {
             console.detail(format::name(line, 400));
         }
         document.insert("device".to_owned(), describe::device(&self.device, precision));
-        let mut plan = describe::plan(&placement);
+        let mut plan = describe::plan(&placement, self.session.plan_digest());
         plan["step_list"] = Value::Array(steps);
         document.insert("plan".to_owned(), plan);
         Ok(())

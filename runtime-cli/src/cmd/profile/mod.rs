@@ -111,7 +111,7 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) 
     document.insert("engine".to_owned(), describe::engine());
     document.insert("model".to_owned(), describe::model(opened, &digest));
     document.insert("device".to_owned(), describe::device(&device, arguments.device.settings.precision));
-    document.insert("plan".to_owned(), describe::plan(&placement));
+    document.insert("plan".to_owned(), describe::plan(&placement, session.plan_digest()));
     document.insert("settings".to_owned(), settings(arguments, &session, &given));
     document.extend(report.document());
     console.finish("profile", document)

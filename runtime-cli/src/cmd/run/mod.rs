@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
         document.insert("model".to_owned(), describe::model(&self.opened, digest));
         document
             .insert("device".to_owned(), describe::device(device, self.arguments.device.settings.precision));
-        document.insert("plan".to_owned(), describe::plan(&session.placement()));
+        document.insert("plan".to_owned(), describe::plan(&session.placement(), session.plan_digest()));
         document.insert("memory_bytes".to_owned(), describe::memory(session));
         document.insert("times_ns".to_owned(), times);
         match (documents.len(), documents.pop()) {
