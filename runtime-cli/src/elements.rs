@@ -5,6 +5,8 @@ use half::{bf16, f16};
 use sardonyx_ops::ir::tensor::TensorError;
 use sardonyx_ops::{DType, Element, Tensor};
 
+use crate::output::format;
+
 /// The elements as `f64`; complex numbers as pairs; `None` for text and for types without a decoder here.
 ///
 /// Integers beyond 2^53 are rounded: comparisons of integers look at the bytes instead.
@@ -36,6 +38,23 @@ pub fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
         DType::U2 => Some(unpack(tensor, 2).map(f64::from).collect()),
         _ => None,
     }
+}
+
+/// The first elements of a tensor in lines of 80 columns.
+pub fn to_lines(tensor: &Tensor, count: usize) -> Vec<String> {
+    const PER_LINE: usize = 8;
+    let texts: Vec<String> = match (tensor.strings(), to_f64(tensor)) {
+        (Some(strings), _) => {
+            strings.iter().take(count).map(|text| format!("{:?}", format::name(text, 60))).collect()
+        }
+        (None, Some(values)) if tensor.dtype().is_float() => {
+            values.iter().take(count).map(|&value| format::real(value)).collect()
+        }
+        (None, Some(values)) => values.iter().take(count).map(f64::to_string).collect(),
+        (None, None) => tensor.bytes().iter().take(count).map(|byte| format!("{byte:#04x}")).collect(),
+    };
+    let per_line = if tensor.strings().is_some() { 1 } else { PER_LINE };
+    texts.chunks(per_line).map(|chunk| chunk.join(" ")).collect()
 }
 
 /// The codes of packed elements narrower than a byte, lowest bits first.

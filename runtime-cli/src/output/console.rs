@@ -36,6 +36,11 @@ impl Console {
         Console { json, out, quiet, verbosity, color, progress, warnings: RefCell::default() }
     }
 
+    /// A console that takes everything and says nothing.
+    pub fn silent() -> Console {
+        Console::new(true, None, true, 0, ColorChoice::Never, false)
+    }
+
     /// Progress bars are wanted and standard error is a terminal.
     pub fn shows_progress(&self) -> bool {
         self.progress && !self.quiet && io::stderr().is_terminal()

@@ -1,5 +1,6 @@
 //! What the outputs mean: classes, boxes, or just numbers.
 
+pub mod answer;
 pub mod boxes;
 pub mod classify;
 pub mod detect;

@@ -78,6 +78,10 @@ fn bench_in_processes_with_a_baseline() {
     let page = read("r.html");
     assert!(page.contains("<svg") && !page.contains("<script") && !page.contains("src="));
     assert!(read("j.xml").contains("tests=\"1\" failures=\"0\""));
+    let other = ["--baseline", "base.json", "--end-to-end"];
+    let ended =
+        sardonyx(&scratch, &[&["bench", "relu.onnx", "--dim", "batch=4"][..], &quick, &other].concat());
+    assert!(ended.code == 2 && ended.err.contains("--end-to-end"), "{}", ended.err);
     // A limit that a sound measurement of a fast model cannot be within fails or is undecided; never does it pass.
     let strict =
         ["bench", "relu.onnx", "--dim", "batch=200000", "--baseline", "base.json", "--regress", "p50=0%"];
@@ -100,6 +104,47 @@ fn bench_in_processes_with_a_baseline() {
             sardonyx(&scratch, &[&["bench", "relu.onnx", "--dim", "batch=1"][..], &quick, &pace].concat());
         assert_eq!(ended.code, 0, "{}", ended.err);
     }
+}
+
+#[test]
+fn bench_measures_what_is_around_a_run() {
+    let scratch = Scratch::new("end-to-end");
+    let example = |name: &str| format!("{}/../examples/detector/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (net, picture, labels) =
+        (example("parts.onnx"), example("pictures/belt_1.png"), example("labels.txt"));
+    let bench = ["bench", &net, "-i", &picture, "--duration", "50ms", "--min-runs", "5", "--warmup", "2"];
+    let task = ["--task", "detect", "--labels", &labels];
+    let gates = ["--assert", "pre_ms > 0", "--assert", "post_ms > 0", "--assert", "run_ms > 0"];
+    let files = ["--samples", "s.csv", "--report", "r.html", "--json", "--end-to-end"];
+    let ended = sardonyx(&scratch, &[&bench[..], &task, &gates, &files].concat());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let document = ended.json();
+    fits("bench", &document);
+    let part = |name: &str| document["end_to_end_ns"][name]["mean"].as_f64().unwrap();
+    let mean = document["latency_ns"]["mean"].as_f64().unwrap();
+    let sum = part("pre") + part("run") + part("post");
+    assert!((sum / mean - 1.0).abs() < 0.01, "the parts make up the whole: {document}");
+    let samples = std::fs::read_to_string(scratch.0.join("s.csv")).unwrap();
+    let (heading, rows) = samples.split_once('\n').unwrap();
+    assert!(heading.ends_with(",host_ns,pre_ns,post_ns"), "{heading}");
+    assert!(rows.lines().all(|row| row.split(',').count() == heading.split(',').count()));
+    let page = std::fs::read_to_string(scratch.0.join("r.html")).unwrap();
+    assert!(page.contains(">pre  ") && page.contains(">post  "));
+    for pace in [["--rate", "100"], ["--concurrency", "2"], ["--repeat", "2"]] {
+        let ended = sardonyx(&scratch, &[&bench[..], &task, &pace, &["--end-to-end"]].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let rows = ["pre", "run", "post"];
+        assert!(rows.iter().all(|row| ended.out.contains(&format!("\n{row:<9} p50 "))), "{}", ended.out);
+    }
+    let alone = sardonyx(&scratch, &[&bench[..], &["--json"]].concat());
+    let document = alone.json();
+    fits("bench", &document);
+    assert!(document["end_to_end_ns"].is_null() && document["settings"]["end_to_end"] == false);
+    assert_eq!(sardonyx(&scratch, &[&bench[..], &task].concat()).code, 2, "a task that nothing measures");
+    let drawn = ["--end-to-end", "--draw", "d.png"];
+    assert_eq!(sardonyx(&scratch, &[&bench[..], &task, &drawn].concat()).code, 2);
+    let wrong = ["--end-to-end", "--assert", "pre_ms < 0"];
+    assert_eq!(sardonyx(&scratch, &[&bench[..], &wrong].concat()).code, 1);
 }
 
 #[test]

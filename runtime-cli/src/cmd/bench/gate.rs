@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What a gate can be on, in readable units.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 20] = [
     "min_ms",
     "p50_ms",
     "p90_ms",
@@ -21,6 +21,9 @@ pub const NAMES: [&str; 17] = [
     "device_mib",
     "gpu_share",
     "spread",
+    "pre_ms",
+    "run_ms",
+    "post_ms",
 ];
 
 /// A comparison of a measured value with a limit.

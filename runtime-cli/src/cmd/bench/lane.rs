@@ -4,11 +4,12 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use sardonyx::{Device, Fallback, Session, Tensor};
+use sardonyx::{Device, Fallback, Session};
 use serde_json::json;
 
 use super::Warmup;
 use super::environment::{self, Condition};
+use super::feed::Feed;
 use super::latency::{Sample, nearest_rank};
 use super::measured::{Cold, Measured};
 use crate::bind::{self, Opened};
@@ -16,7 +17,6 @@ use crate::cache::{Cache, Watch};
 use crate::cli::Settings;
 use crate::describe;
 use crate::failure::Failure;
-use crate::input::Given;
 use crate::output::Console;
 
 /// The most time of a warm-up whose drift does not end.
@@ -41,7 +41,7 @@ pub struct Lane<'a> {
     energy: Option<u64>,
     opened: &'a Opened,
     settings: &'a Settings,
-    inputs: Vec<(&'a str, &'a Tensor)>,
+    feed: &'a Feed<'a>,
     plan: Duration,
     watch: Watch,
     first: Duration,
@@ -58,20 +58,19 @@ impl<'a> Lane<'a> {
         name: &str,
         opened: &'a Opened,
         settings: &'a Settings,
-        given: &'a [Given],
+        feed: &'a Feed<'a>,
         console: &Console,
         cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
         let device = bind::open_as_set(name, settings)?;
         let start = Instant::now();
         let mut builder = bind::builder(&device, settings, Fallback::Deny);
-        for given in given {
+        for given in &feed.given {
             builder = builder.shape(&given.name, given.tensor.dims());
         }
         let (builder, watch) = cache.give(builder);
         let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
         let plan = start.elapsed();
-        let inputs = given.iter().map(|given| (given.name.as_str(), &given.tensor)).collect();
         let mut lane = Lane {
             device,
             session,
@@ -81,7 +80,7 @@ impl<'a> Lane<'a> {
             energy: None,
             opened,
             settings,
-            inputs,
+            feed,
             plan,
             watch,
             first: Duration::ZERO,
@@ -97,14 +96,7 @@ impl<'a> Lane<'a> {
     }
 
     fn run(&self) -> Result<Sample, Failure> {
-        let inputs = self.inputs.clone();
-        let start = Instant::now();
-        let outputs = self.session.run(inputs).map_err(|error| self.opened.failure(&error))?;
-        let total = describe::ns(start.elapsed());
-        let times = outputs.times();
-        let [upload, compute, read, host] =
-            [times.upload, times.compute, times.read, times.host].map(describe::ns);
-        Ok(Sample { total, upload, compute, read, host, ..Sample::default() })
+        self.feed.run(&self.session)
     }
 
     /// Runs without measuring.

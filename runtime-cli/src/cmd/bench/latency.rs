@@ -9,8 +9,12 @@ pub struct Sample {
     pub process: u64,
     /// When it began, since the measurement began in its process.
     pub at: u64,
-    /// From the call to the outputs in host memory.
+    /// From the call to the outputs in host memory; end to end, from the sources of the inputs to the answer.
     pub total: u64,
+    /// End to end, the part of it before the run.
+    pub pre: u64,
+    /// And the part after it.
+    pub post: u64,
     /// Writing inputs to the device.
     pub upload: u64,
     /// Recording, submitting and waiting.
@@ -78,7 +82,17 @@ pub fn spread(samples: &[Sample]) -> f64 {
 impl Sample {
     /// As an array of a document.
     pub fn to_json(self) -> Value {
-        json!([self.process, self.at, self.total, self.upload, self.compute, self.read, self.host])
+        json!([
+            self.process,
+            self.at,
+            self.total,
+            self.upload,
+            self.compute,
+            self.read,
+            self.host,
+            self.pre,
+            self.post
+        ])
     }
 
     /// From an array of a document.
@@ -92,8 +106,38 @@ impl Sample {
             compute: at(4)?,
             read: at(5)?,
             host: at(6)?,
+            pre: at(7)?,
+            post: at(8)?,
         })
     }
+}
+
+/// Median, 95th percentile and mean of a part of the samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Median.
+    pub p50: u64,
+    /// 95th percentile.
+    pub p95: u64,
+    /// Mean.
+    pub mean: u64,
+}
+
+/// Names of the parts that samples taken end to end have.
+pub const PARTS: [&str; 3] = ["pre", "run", "post"];
+
+/// What is before the run, the run, and what is after it; `None` when the samples are of runs alone.
+pub fn parts(samples: &[Sample]) -> Option<[Part; PARTS.len()]> {
+    samples.iter().any(|sample| sample.pre + sample.post > 0).then(|| {
+        let run = |sample: &Sample| sample.total.saturating_sub(sample.pre + sample.post);
+        [|sample: &Sample| sample.pre, run, |sample: &Sample| sample.post].map(|part| {
+            let mut all: Vec<u64> = samples.iter().map(part).collect();
+            all.sort_unstable();
+            let sum: u128 = all.iter().map(|&ns| u128::from(ns)).sum();
+            let mean = u64::try_from(sum / all.len() as u128).unwrap_or(u64::MAX);
+            Part { p50: nearest_rank(&all, 50.0), p95: nearest_rank(&all, 95.0), mean }
+        })
+    })
 }
 
 impl Latency {
@@ -129,6 +173,8 @@ impl Latency {
                 compute: mean_of(|sample| sample.compute),
                 read: mean_of(|sample| sample.read),
                 host: mean_of(|sample| sample.host),
+                pre: mean_of(|sample| sample.pre),
+                post: mean_of(|sample| sample.post),
                 ..Sample::default()
             },
         })
@@ -179,6 +225,16 @@ mod tests {
         assert!((spread(&all) - 5.5 / 16.5).abs() < 1e-12 && spread(&all[..3]) == 0.0);
         assert_eq!(Sample::from_json(&all[4].to_json()), Some(all[4]));
         assert_eq!(Sample::from_json(&json!([1, 2])), None);
+    }
+
+    #[test]
+    fn parts_of_samples_taken_end_to_end() {
+        assert_eq!(parts(&samples(1..=100)), None);
+        let whole = |total: u64| Sample { total, pre: total / 2, post: 1, ..Sample::default() };
+        let [pre, run, post] = parts(&[10, 20, 30].map(whole)).unwrap();
+        assert_eq!(pre, Part { p50: 10, p95: 15, mean: 10 });
+        assert_eq!(run, Part { p50: 9, p95: 14, mean: 9 });
+        assert_eq!(post, Part { p50: 1, p95: 1, mean: 1 });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::environment::Condition;
-use super::latency::{Latency, Sample, spread};
+use super::latency::{Latency, PARTS, Sample, parts, spread};
 use crate::failure::{Failure, Fault};
 
 /// The parts of a cold start, in nanoseconds.
@@ -156,6 +156,11 @@ impl Measured {
         if let Some(peak) = self.peak {
             values.insert("rss_mib", mib(peak));
         }
+        for (name, part) in
+            ["pre_ms", "run_ms", "post_ms"].into_iter().zip(parts(&self.samples).into_iter().flatten())
+        {
+            values.insert(name, ms(part.p50));
+        }
         // On the CPU no operator is on a GPU.
         let count = |name: &str| self.plan[name].as_f64().unwrap_or(0.0);
         let on_gpu = self.device["kind"] != "cpu" && count("operators") > 0.0;
@@ -170,6 +175,7 @@ impl Measured {
             all.extend(own.clone());
         }
         json!({"device": self.device, "plan": self.plan, "latency_ns": latency.to_json(),
+               "end_to_end_ns": self.end_to_end(),
                "warmup_runs": self.warmup_runs, "throughput_per_s": self.per_second(),
                "cold_ns": self.cold().to_json(), "cached_ns": self.cached().map(Cold::to_json),
                "cache": {"cold": self.cache, "cached": self.cached_use},
@@ -178,6 +184,15 @@ impl Measured {
                "energy_j_per_run": self.energy.map(|all| all as f64 / 1e6 / self.samples.len().max(1) as f64),
                "throttled": super::environment::throttled(&self.conditions),
                "gates": gates})
+    }
+
+    /// What is around the runs, and the runs alone; null when only they were measured.
+    fn end_to_end(&self) -> Value {
+        let Some(parts) = parts(&self.samples) else { return Value::Null };
+        let part = |(name, part): (&str, super::latency::Part)| {
+            ((*name).to_owned(), json!({"p50": part.p50, "p95": part.p95, "mean": part.mean}))
+        };
+        Value::Object(PARTS.into_iter().zip(parts).map(part).collect())
     }
 
     /// For each process a hundred quantiles of its runs: what a later measurement is compared with.

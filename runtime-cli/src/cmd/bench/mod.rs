@@ -1,6 +1,7 @@
 //! `sardonyx bench MODEL`: latency, throughput, memory, and gates on them.
 
 mod environment;
+mod feed;
 mod gate;
 mod lane;
 mod latency;
@@ -18,10 +19,9 @@ use serde_json::Value;
 
 use crate::bind::Opened;
 use crate::cache::Cache;
-use crate::failure::{Failure, Fault};
-use crate::input::load::{self, Recipes};
-use crate::input::{Given, request};
+use crate::failure::Failure;
 use crate::output::{Console, atomic};
+use feed::Feed;
 pub use gate::NAMES as GATES;
 use lane::{Lane, Pace};
 use measured::Measured;
@@ -45,9 +45,9 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
 
 /// Measures in this process and writes everything to a file for the one that asked.
 fn worker(arguments: &Args, opened: &Opened, file: &Path, cache: &Cache) -> Result<(), Failure> {
-    let console = Console::new(false, None, true, 0, anstream::ColorChoice::Never, false);
-    let given = inputs(arguments, opened, &arguments.worker_dims()?, &console)?;
-    let all = measure(arguments, opened, &given, &console, cache)?;
+    let console = Console::silent();
+    let feed = Feed::new(arguments, opened, &arguments.worker_dims()?, &console)?;
+    let all = measure(arguments, opened, &feed, &console, cache)?;
     let all: Vec<Value> = all.iter().map(Measured::to_json).collect();
     atomic::write(file, Value::Array(all).to_string().as_bytes())
 }
@@ -56,13 +56,13 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) 
     let sizes = arguments.sweep(opened)?;
     let mut points = Vec::new();
     for dims in &sizes {
-        let given = inputs(arguments, opened, dims, console)?;
+        let feed = Feed::new(arguments, opened, dims, console)?;
         let measured = match arguments.repeats() {
             repeats if arguments.cold => repeat_cold(arguments, dims, repeats, console, cache)?,
-            1 => measure(arguments, opened, &given, console, cache)?,
+            1 => measure(arguments, opened, &feed, console, cache)?,
             repeats => repeat(arguments, dims, repeats, console)?,
         };
-        points.push((dims.clone(), given, measured));
+        points.push((dims.clone(), feed.given, measured));
     }
     Results::new(arguments, opened, points)?.finish(console)
 }
@@ -138,13 +138,13 @@ fn join(all: &mut Vec<Measured>, one: Vec<Measured>, process: usize) {
 fn measure(
     arguments: &Args,
     opened: &Opened,
-    given: &[Given],
+    feed: &Feed<'_>,
     console: &Console,
     cache: &Cache,
 ) -> Result<Vec<Measured>, Failure> {
     let names = std::iter::once(&arguments.device.device).chain(&arguments.include);
     let mut lanes = names
-        .map(|name| Lane::open(name, opened, &arguments.device.settings, given, console, cache))
+        .map(|name| Lane::open(name, opened, &arguments.device.settings, feed, console, cache))
         .collect::<Result<Vec<Lane<'_>>, Failure>>()?;
     if arguments.cold {
         // The first run was the measurement.
@@ -156,25 +156,6 @@ fn measure(
     run_in_turns(&mut lanes, arguments, console)?;
     let digest = opened.digest();
     Ok(lanes.into_iter().map(|lane| lane.finish(&digest)).collect())
-}
-
-fn inputs(
-    arguments: &Args,
-    opened: &Opened,
-    dims: &[(String, usize)],
-    console: &Console,
-) -> Result<Vec<Given>, Failure> {
-    let signatures = opened.signatures()?;
-    let samples = request::samples(&arguments.inputs.inputs, &signatures)?;
-    let [sample] = &samples[..] else {
-        let message = format!("bench measures one set of inputs, and {} are given", samples.len());
-        return Err(Failure::new(Fault::Usage, message));
-    };
-    let recipes = Recipes::new(&arguments.inputs.pre, &signatures)?;
-    let mut sizes = arguments.inputs.sizes.clone();
-    sizes.dim.extend_from_slice(dims);
-    let sizes = opened.sizes(&signatures, &sizes)?;
-    load::load(sample, &signatures, &recipes, sizes, console)
 }
 
 /// Gives each device a turn, A B A B, until each has the time and runs asked for, so that a drift of the machine

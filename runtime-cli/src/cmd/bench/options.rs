@@ -12,6 +12,7 @@ use crate::bind::Opened;
 use crate::cli::{DeviceArgs, InputArgs, parse_dim, parse_duration};
 use crate::failure::{Failure, Fault};
 use crate::output::Console;
+use crate::task::answer::TaskArgs;
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +61,11 @@ pub struct Args {
     /// Measure the first run of fresh processes, without warm-up: without compiled kernels, and in turn with them
     #[arg(long, conflicts_with_all = ["rate", "concurrency", "warmup"])]
     pub(super) cold: bool,
+    /// Measure also what is around the run: reading, decoding and preparing the inputs, and the --task
+    #[arg(long)]
+    pub(super) end_to_end: bool,
+    #[command(flatten)]
+    pub(super) task: TaskArgs,
     /// Compare with a document that `bench --out` wrote
     #[arg(long, value_name = "FILE")]
     pub(super) baseline: Option<PathBuf>,
@@ -69,7 +75,7 @@ pub struct Args {
     /// A gate on each device, e.g. "p95_ms < 120" (repeat); exit 1 when one fails
     ///
     /// Names: min_ms p50_ms p90_ms p95_ms p99_ms max_ms mean_ms cv per_s first_ms load_ms plan_ms shaders_ms rss_mib
-    /// device_mib gpu_share spread. Comparisons: < <= > >=.
+    /// device_mib gpu_share spread; with --end-to-end pre_ms run_ms post_ms. Comparisons: < <= > >=.
     #[arg(long = "assert", value_name = "EXPR", value_parser = Gate::parse)]
     pub(super) gates: Vec<Gate>,
     /// Print the results as Markdown or CSV, for a ticket

@@ -235,14 +235,19 @@ fn over_time(row: &Row) -> String {
 
 fn stages(row: &Row) -> String {
     let stages = &row.latency.stages;
-    let other = stages.total.saturating_sub(stages.upload + stages.compute + stages.read + stages.host);
+    let known = [stages.pre, stages.upload, stages.compute, stages.read, stages.host, stages.post];
+    let other = stages.total.saturating_sub(known.iter().sum());
     let parts = [
+        ("pre", stages.pre),
         ("upload", stages.upload),
         ("compute", stages.compute),
         ("read", stages.read),
         ("host", stages.host),
+        ("post", stages.post),
         ("other", other),
     ];
+    let parts: Vec<_> =
+        parts.into_iter().filter(|(name, ns)| *ns > 0 || !["pre", "post"].contains(name)).collect();
     let total = stages.total.max(1) as f64;
     let mut svg = Svg::new(WIDTH, HEIGHT);
     svg.text([8.0, 18.0], 13.0, Anchor::Start, INK, "Stages of a mean run");

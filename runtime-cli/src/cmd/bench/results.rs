@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::environment;
-use super::latency::{Latency, process_medians, spread};
+use super::latency::{Latency, PARTS, parts, process_medians, spread};
 use super::measured::{Cold, Measured};
 use super::options::{Args, Form};
 use super::page;
@@ -133,6 +133,7 @@ impl<'a> Results<'a> {
                    "warmup": format!("{:?}", arguments.warmup).to_lowercase(),
                    "repeat": arguments.repeats(), "concurrency": arguments.concurrency,
                    "rate_hz": arguments.rate, "cold": arguments.cold,
+                   "end_to_end": arguments.end_to_end,
                    "threads": arguments.device.settings.threads,
                    "precision": arguments.device.settings.precision.name(), "inputs": inputs}),
         );
@@ -154,13 +155,15 @@ impl<'a> Results<'a> {
     }
 
     fn samples(&self) -> String {
-        let mut text =
-            String::from("device,size,process,run,at_ns,total_ns,upload_ns,compute_ns,read_ns,host_ns\n");
+        let mut text = String::from(
+            "device,size,process,run,at_ns,total_ns,upload_ns,compute_ns,read_ns,host_ns,pre_ns,post_ns\n",
+        );
         for row in &self.rows {
             for (run, sample) in row.measured.samples.iter().enumerate() {
-                let numbers =
-                    [sample.at, sample.total, sample.upload, sample.compute, sample.read, sample.host];
-                let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+                let stages = [sample.upload, sample.compute, sample.read, sample.host];
+                let times = [sample.at, sample.total].into_iter().chain(stages);
+                let numbers: Vec<String> =
+                    times.chain([sample.pre, sample.post]).map(|ns| ns.to_string()).collect();
                 let (id, label) = (row.measured.id(), &row.label);
                 text += &format!("{id},{label},{},{run},{}\n", sample.process, numbers.join(","));
             }
@@ -258,7 +261,7 @@ impl Row {
             })
             .collect();
         let before = match &arguments.baseline {
-            Some(path) => Some(verdict::baseline(path, measured.id())?),
+            Some(path) => Some(verdict::baseline(path, measured.id(), arguments.end_to_end)?),
             None => None,
         };
         let mut changes = Vec::new();
@@ -318,11 +321,12 @@ impl Row {
         let mut lines = vec![
             format!("warm-up   {} runs", self.measured.warmup_runs),
             format!(
-                "latency   p50 {}   p90 {}   p95 {}   p99 {} ms",
+                "latency   p50 {}   p90 {}   p95 {}   p99 {} ms{}",
                 f(latency.p50),
                 f(latency.p90),
                 f(latency.p95),
-                f(latency.p99)
+                f(latency.p99),
+                if arguments.end_to_end { ", end to end" } else { "" }
             ),
             format!(
                 "          min {}   max {}   mean {} ms",
@@ -352,6 +356,12 @@ impl Row {
                 format::bytes(memory("host_activations") + memory("host_scratch"))
             ),
         ];
+        let around = PARTS.into_iter().zip(parts(&self.measured.samples).into_iter().flatten());
+        let around = around.map(|(name, part)| {
+            let [p50, p95, mean] = [part.p50, part.p95, part.mean].map(f);
+            format!("{name:<9} p50 {p50}   p95 {p95}   mean {mean} ms")
+        });
+        lines.splice(5..5, around);
         if let Some(cached) = self.measured.cached() {
             lines.insert(lines.len() - 1, start("cached", cached, &self.measured.cached_use));
         }

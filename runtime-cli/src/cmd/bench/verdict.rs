@@ -79,13 +79,18 @@ pub fn processes(measured: &Measured) -> Processes {
 /// The runs that a saved document keeps of the device called `id`.
 ///
 /// # Errors
-/// When the file cannot be read, or has no measurement of that device.
-pub fn baseline(path: &Path, id: &str) -> Result<Processes, Failure> {
+/// When the file cannot be read, has no measurement of that device, or one of something else.
+pub fn baseline(path: &Path, id: &str, end_to_end: bool) -> Result<Processes, Failure> {
     let bytes = read_file(path, MOST_BYTES)?;
     let document: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(Fault::Malformed, format!("{}: {error}", path.display())))?;
     let included = document["included"].as_array().into_iter().flatten();
     let part = std::iter::once(&document).chain(included).find(|part| part["device"]["id"] == id);
+    if part.is_some_and(|part| part["end_to_end_ns"].is_object() != end_to_end) {
+        let message =
+            format!("{}: one of the two was measured with --end-to-end, the other without", path.display());
+        return Err(Failure::new(Fault::Usage, message));
+    }
     let processes: Option<Processes> = part.and_then(|part| {
         let list = part["processes"].as_array()?;
         let quantiles = |process: &Value| {

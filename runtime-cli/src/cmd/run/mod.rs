@@ -1,6 +1,5 @@
 //! `sardonyx run MODEL`: one inference, or one for each file of a folder.
 
-mod answer;
 mod expect;
 
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use crate::bind::{self, Opened};
 use crate::cache::{Cache, Watch};
 use crate::cli::{DeviceArgs, InputArgs, PrecisionArg, parse_duration};
 use crate::describe;
+use crate::elements;
 use crate::failure::{Failure, Fault};
 use crate::formats::{npy, protobuf};
 use crate::input::load::{self, Recipes};
@@ -22,7 +22,7 @@ use crate::input::{Given, Signature};
 use crate::output::statistics::Statistics;
 use crate::output::{Console, atomic, format, save};
 use crate::task::Output;
-use answer::TaskArgs;
+use crate::task::answer::{Prepared, TaskArgs};
 use expect::ExpectArgs;
 
 /// Arguments of `run`.
@@ -75,6 +75,7 @@ struct Run<'a> {
     recipes: Recipes,
     sizes: Sizes,
     samples: Vec<Sample>,
+    task: Prepared,
 }
 
 /// Runs the model.
@@ -104,7 +105,8 @@ impl<'a> Run<'a> {
         let samples = request::samples(&sources, &signatures).map_err(in_model)?;
         let recipes = Recipes::new(&arguments.inputs.pre, &signatures).map_err(in_model)?;
         let sizes = opened.sizes(&signatures, &arguments.inputs.sizes).map_err(in_model)?;
-        let run = Run { arguments, console, opened, signatures, recipes, sizes, samples };
+        let task = arguments.task.prepare().map_err(in_model)?;
+        let run = Run { arguments, console, opened, signatures, recipes, sizes, samples, task };
         arguments.expect.check(&run.samples)?;
         run.check_outputs()?;
         run.check_counts()?;
@@ -238,7 +240,7 @@ impl<'a> Run<'a> {
                                   "stats": statistics.map(Statistics::to_json)}));
         }
         document.insert("outputs".to_owned(), Value::Array(described));
-        if let Some(task) = self.arguments.task.answer(&wanted, given, self.console)? {
+        if let Some(task) = self.arguments.task.answer(&self.task, &wanted, given, self.console)? {
             document.insert("task".to_owned(), task);
         }
         if let Some(path) = &self.arguments.results.save_outputs {
@@ -322,7 +324,7 @@ impl<'a> Run<'a> {
             self.console.line(format!("        {}", statistics.to_text()))?;
         }
         if let Some(count) = self.arguments.results.print {
-            for line in answer::elements(tensor, count) {
+            for line in elements::to_lines(tensor, count) {
                 self.console.line(format!("        {line}"))?;
             }
         }

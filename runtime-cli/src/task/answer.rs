@@ -3,18 +3,23 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use sardonyx::Tensor;
 use serde_json::{Value, json};
 
-use crate::elements as numbers;
 use crate::failure::{Failure, Fault};
 use crate::formats::{MOST_BYTES, npy, read_file};
 use crate::input::Given;
 use crate::input::picture::Geometry;
-use crate::output::{Console, format};
+use crate::output::Console;
 use crate::task::detect::{self, Background, Coding, Detections, Units};
 use crate::task::labels::Labels;
 use crate::task::{Output, classify, draw};
+
+/// What the files of a task hold, read once.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    labels: Labels,
+    coding: Coding,
+}
 
 /// Arguments of the task.
 #[derive(Debug, clap::Args)]
@@ -111,39 +116,55 @@ impl TaskArgs {
         }
     }
 
-    /// Does the task: prints the answer and gives its document; `None` without a task.
+    /// There is a task.
+    pub fn is_given(&self) -> bool {
+        self.task.is_some()
+    }
+
+    /// Reads the files that the task needs.
     ///
     /// # Errors
-    /// When the outputs do not fit the task, or files cannot be read or written.
-    pub fn answer(
-        &self,
-        outputs: &[Output],
-        given: &[Given],
-        console: &Console,
-    ) -> Result<Option<Value>, Failure> {
+    /// When one cannot be read or holds something else.
+    pub fn prepare(&self) -> Result<Prepared, Failure> {
         let labels = match &self.labels {
             Some(path) => Labels::read(path)?,
             None => Labels::default(),
         };
+        Ok(Prepared { labels, coding: self.coding()? })
+    }
+
+    /// Does the task: prints the answer and gives its document; `None` without a task.
+    ///
+    /// # Errors
+    /// When the outputs do not fit the task, or a file cannot be written.
+    pub fn answer(
+        &self,
+        prepared: &Prepared,
+        outputs: &[Output],
+        given: &[Given],
+        console: &Console,
+    ) -> Result<Option<Value>, Failure> {
+        let labels = &prepared.labels;
         match self.task {
             None => Ok(None),
             Some(Task::Raw) => Ok(Some(json!({"kind": "raw"}))),
             Some(Task::Classify) => {
-                let answer = classify::classify(outputs, &labels, self.top.unwrap_or(5))?;
-                answer.to_lines(&labels).iter().try_for_each(|line| console.line(line))?;
+                let answer = classify::classify(outputs, labels, self.top.unwrap_or(5))?;
+                answer.to_lines(labels).iter().try_for_each(|line| console.line(line))?;
                 Ok(Some(answer.to_json()))
             }
-            Some(Task::Detect) => self.detect(outputs, given, &labels, console).map(Some),
+            Some(Task::Detect) => self.detect(prepared, outputs, given, console).map(Some),
         }
     }
 
     fn detect(
         &self,
+        prepared: &Prepared,
         outputs: &[Output],
         given: &[Given],
-        labels: &Labels,
         console: &Console,
     ) -> Result<Value, Failure> {
+        let labels = &prepared.labels;
         let picture = given.iter().find_map(|given| given.picture.as_ref());
         let geometry =
             picture.map(|(_, geometry)| *geometry).or_else(|| frame_of(given)).ok_or_else(|| {
@@ -154,7 +175,7 @@ impl TaskArgs {
             score: self.score.unwrap_or(0.5),
             nms: self.nms.unwrap_or(0.45),
             top: self.top.unwrap_or(100),
-            coding: self.coding()?,
+            coding: prepared.coding.clone(),
             units: self.units.map(|units| match units {
                 UnitsArg::Fraction => Units::Fraction,
                 UnitsArg::Pixel => Units::Pixel,
@@ -212,21 +233,4 @@ fn frame_of(given: &[Given]) -> Option<Geometry> {
     };
     let size = [u32::try_from(width).ok()?, u32::try_from(height).ok()?];
     Some(Geometry { scale: [1.0; 2], offset: [0.0; 2], picture: size, model: size })
-}
-
-/// The first elements of a tensor in lines of 80 columns.
-pub fn elements(tensor: &Tensor, count: usize) -> Vec<String> {
-    const PER_LINE: usize = 8;
-    let texts: Vec<String> = match (tensor.strings(), numbers::to_f64(tensor)) {
-        (Some(strings), _) => {
-            strings.iter().take(count).map(|text| format!("{:?}", format::name(text, 60))).collect()
-        }
-        (None, Some(values)) if tensor.dtype().is_float() => {
-            values.iter().take(count).map(|&value| format::real(value)).collect()
-        }
-        (None, Some(values)) => values.iter().take(count).map(f64::to_string).collect(),
-        (None, None) => tensor.bytes().iter().take(count).map(|byte| format!("{byte:#04x}")).collect(),
-    };
-    let per_line = if tensor.strings().is_some() { 1 } else { PER_LINE };
-    texts.chunks(per_line).map(|chunk| chunk.join(" ")).collect()
 }
