@@ -12,7 +12,7 @@ use crate::input::Signature;
 use crate::input::sizes::Sizes;
 use crate::kernels;
 use crate::limits;
-use crate::output::format;
+use crate::output::{Console, format};
 
 /// A model and how long it took to open.
 #[derive(Debug)]
@@ -30,10 +30,20 @@ impl Opened {
     ///
     /// # Errors
     /// When it cannot be read or is refused.
-    pub fn open(path: &Path) -> Result<Opened, Failure> {
+    pub fn open(path: &Path, console: &Console) -> Result<Opened, Failure> {
+        let _progress = console.progress(None, "loading the model");
         let start = Instant::now();
         let model = Model::open(path).map_err(|error| failure(&error, path))?;
         Ok(Opened { path: path.to_owned(), model, load: start.elapsed() })
+    }
+
+    /// Binds the model as `builder` says.
+    ///
+    /// # Errors
+    /// When it cannot run there.
+    pub fn session(&self, builder: SessionBuilder, console: &Console) -> Result<Session, Failure> {
+        let _progress = console.progress(None, "planning and compiling");
+        builder.build(&self.model).map_err(|error| self.failure(&error))
     }
 
     /// The name of the file, as messages show it.

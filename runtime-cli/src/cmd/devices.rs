@@ -33,6 +33,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         }
         let mut document = document(index, info);
         if arguments.measure {
+            let _progress = console.progress(None, "measuring what the device can reach");
             let measured = bind::open_device(&info.id)?.measure(0);
             let roofs = measured.map_err(|error| bind::failure(&error, Path::new("")))?;
             console.line(format!(

@@ -32,7 +32,7 @@ pub struct Args {
 /// # Errors
 /// When the file cannot be read or is damaged, or the model cannot run on the device.
 pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
-    let opened = Opened::open(&arguments.model)?;
+    let opened = Opened::open(&arguments.model, console)?;
     let planned = planned::plan(&opened, &arguments.sizes, &arguments.device, console)
         .map_err(|failure| failure.in_model(opened.name()))?;
     let mut document = Map::new();

@@ -1,14 +1,14 @@
 //! The two streams: results on standard output, everything else on standard error.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::atomic;
+use super::progress::{Progress, Screen};
 use crate::failure::{Failure, Fault, Report};
 
 /// How much is said, where, and in which form.
@@ -20,6 +20,7 @@ pub struct Console {
     verbosity: u8,
     color: ColorChoice,
     progress: bool,
+    screen: Screen,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -33,7 +34,16 @@ impl Console {
         color: ColorChoice,
         progress: bool,
     ) -> Console {
-        Console { json, out, quiet, verbosity, color, progress, warnings: RefCell::default() }
+        Console {
+            json,
+            out,
+            quiet,
+            verbosity,
+            color,
+            progress,
+            screen: Screen::default(),
+            warnings: RefCell::default(),
+        }
     }
 
     /// A console that takes everything and says nothing.
@@ -41,24 +51,18 @@ impl Console {
         Console::new(true, None, true, 0, ColorChoice::Never, false)
     }
 
-    /// Progress bars are wanted and standard error is a terminal.
-    pub fn shows_progress(&self) -> bool {
-        self.progress && !self.quiet && io::stderr().is_terminal()
-    }
-
     /// More is wanted than usual: `-v`.
     pub fn is_verbose(&self) -> bool {
         self.verbosity > 0
     }
 
-    /// A progress bar over `length` of something; hidden where none is wanted.
-    pub fn bar(&self, length: u64, what: &'static str) -> ProgressBar {
-        if !self.shows_progress() {
-            return ProgressBar::hidden();
+    /// Work that begins, of `length` parts or of unknown length. It is spoken of when it takes longer than two seconds,
+    /// unless nobody wants that.
+    pub fn progress(&self, length: impl Into<Option<u64>>, what: &'static str) -> Progress {
+        match self.progress && !self.quiet {
+            true => Progress::new(length.into(), what, &self.screen),
+            false => Progress::default(),
         }
-        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {msg}, {eta} left");
-        let bar = ProgressBar::new(length).with_message(what);
-        style.map_or(bar.clone(), |style| bar.with_style(style))
     }
 
     /// A line of the human result, ended by a line break.
@@ -135,8 +139,11 @@ impl Console {
     }
 
     fn write_out(&self, text: &str) -> Result<(), Failure> {
-        let mut stream = AutoStream::new(io::stdout().lock(), self.color);
-        writeln!(stream, "{text}").and_then(|()| stream.flush()).map_err(|error| {
+        let written = self.screen.write(|| {
+            let mut stream = AutoStream::new(io::stdout().lock(), self.color);
+            writeln!(stream, "{text}").and_then(|()| stream.flush())
+        });
+        written.map_err(|error| {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 Failure::Closed
             } else {
@@ -146,11 +153,13 @@ impl Console {
     }
 
     fn write_err(&self, style: &str, label: &str, text: &str) {
-        let mut stream = AutoStream::new(io::stderr().lock(), self.color);
-        // Where standard error is gone there is nobody left to tell.
-        let _ = match label {
-            "" => writeln!(stream, "{text}"),
-            label => writeln!(stream, "{style}{label}\x1b[0m: {text}"),
-        };
+        self.screen.write(|| {
+            let mut stream = AutoStream::new(io::stderr().lock(), self.color);
+            // Where standard error is gone there is nobody left to tell.
+            let _ = match label {
+                "" => writeln!(stream, "{text}"),
+                label => writeln!(stream, "{style}{label}\x1b[0m: {text}"),
+            };
+        });
     }
 }

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod console;
 pub mod format;
+pub mod progress;
 pub mod save;
 pub mod statistics;
 pub mod svg;

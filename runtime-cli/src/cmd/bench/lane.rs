@@ -63,6 +63,7 @@ impl<'a> Lane<'a> {
         cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
         let device = bind::open_as_set(name, settings)?;
+        let starting = console.progress(None, "planning, compiling, and the first run");
         let start = Instant::now();
         let mut builder = bind::builder(&device, settings, Fallback::Deny);
         for given in &feed.given {
@@ -90,6 +91,7 @@ impl<'a> Lane<'a> {
         let start = Instant::now();
         lane.first_sample = lane.run()?;
         lane.first = start.elapsed();
+        drop(starting);
         describe::warn_of_fallbacks(&lane.session.placement(), console);
         lane.watch.warn(console);
         Ok(lane)
@@ -104,6 +106,7 @@ impl<'a> Lane<'a> {
     /// # Errors
     /// When a run fails.
     pub fn warm_up(&mut self, warmup: Warmup, console: &Console) -> Result<(), Failure> {
+        let _progress = console.progress(None, "warming up");
         let start = Instant::now();
         match warmup {
             Warmup::Runs(runs) => {

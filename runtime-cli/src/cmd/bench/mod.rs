@@ -34,7 +34,7 @@ use results::Results;
 /// # Errors
 /// When anything is wrong with model, inputs or devices; [`Failure::Gate`] when a gate failed.
 pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
-    let opened = Opened::open(&arguments.model)?;
+    let opened = Opened::open(&arguments.model, console)?;
     let in_model = |failure: Failure| failure.in_model(opened.name());
     if let Some(file) = &arguments.worker {
         let cache = if arguments.worker_cache == Some(false) { &Cache::off() } else { cache };
@@ -74,14 +74,14 @@ fn repeat(
     repeats: usize,
     console: &Console,
 ) -> Result<Vec<Measured>, Failure> {
-    let bar = console.bar(repeats as u64, "processes");
+    let processes = console.progress(repeats as u64, "processes");
     let mut all: Vec<Measured> = Vec::new();
     for index in 0..repeats {
         let one = process::measure(&for_sizes(dims), &process::file(&index.to_string()));
-        join(&mut all, one.inspect_err(|_| bar.finish_and_clear())?, index);
-        bar.inc(1);
+        join(&mut all, one?, index);
+        processes.advance();
     }
-    bar.finish_and_clear();
+    drop(processes);
     for measured in &all {
         arguments.warn_of_few(measured, console);
     }
@@ -105,6 +105,7 @@ fn repeat_cold(
     if cache.folder().is_some() {
         start(true, "before".to_owned())?;
     }
+    let processes = console.progress(repeats as u64, "starts");
     let mut all: Vec<Measured> = Vec::new();
     for index in 0..repeats {
         join(&mut all, start(false, index.to_string())?, index);
@@ -112,7 +113,9 @@ fn repeat_cold(
             let cached = start(true, format!("{index}-cached"))?;
             all.iter_mut().zip(cached).for_each(|(known, cached)| known.join_cached(cached));
         }
+        processes.advance();
     }
+    drop(processes);
     for measured in &all {
         arguments.warn_of_few(measured, console);
     }
@@ -166,23 +169,23 @@ fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> 
         callers: arguments.concurrency.into(),
         interval: arguments.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
     };
-    let whole = arguments.duration.as_millis() as u64 * lanes.len() as u64;
-    let bar = console.bar(whole, "ms measured");
+    let measured = console.progress(100 * lanes.len() as u64, "% measured");
+    let percent = |lane: &Lane<'_>| {
+        let time = lane.measured.as_secs_f64() / arguments.duration.as_secs_f64();
+        let runs = lane.samples.len() as f64 / arguments.min_runs as f64;
+        // Where no time or no runs are asked for, a share of them is no number, and `min` takes the other one.
+        (time.min(runs).min(1.0) * 100.0) as u64
+    };
     let is_done =
         |lane: &Lane<'_>| lane.measured >= arguments.duration && lane.samples.len() >= arguments.min_runs;
     let origin = Instant::now();
-    let result = loop {
+    loop {
         if lanes.iter().all(is_done) {
-            break Ok(());
+            return Ok(());
         }
         let turn = if pace.interval.is_some() { arguments.duration } else { TURN.min(arguments.duration) };
         let mut turns = lanes.iter_mut().filter(|lane| !is_done(lane));
-        let turned = turns.try_for_each(|lane| lane.turn(turn, pace, origin));
-        if turned.is_err() {
-            break turned;
-        }
-        bar.set_position(lanes.iter().map(|lane| lane.measured.as_millis() as u64).sum());
-    };
-    bar.finish_and_clear();
-    result
+        turns.try_for_each(|lane| lane.turn(turn, pace, origin))?;
+        measured.set(lanes.iter().map(percent).sum());
+    }
 }

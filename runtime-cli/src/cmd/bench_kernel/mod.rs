@@ -67,10 +67,13 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         Setting { device: &device, precision: arguments.precision.into(), duration: arguments.duration };
     let fits = |name: &str| glob::matches(&arguments.kernels, name);
     let mut all = Vec::new();
+    let measured = console.progress(problems.len() as u64, "problems");
     for problem in problems {
         console.detail(format!("measuring {}", problem.name));
         all.extend(measure::measure(problem, &setting, &fits)?);
+        measured.advance();
     }
+    drop(measured);
     if all.is_empty() {
         let message = format!("no kernel fits {:?} for these problems", arguments.kernels);
         return Err(Failure::new(Fault::Usage, message));

@@ -52,6 +52,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     let devices = devices(&arguments.device, arguments.limits.as_deref())?;
     let mut rows = Vec::new();
     let mut documents = Vec::new();
+    let checked = console.progress(arguments.models.len() as u64, "models");
     for path in &arguments.models {
         let name = bind::file_name(path);
         let cells = coverage::check(path, &devices, arguments.precision, &arguments.sizes, console)?;
@@ -61,7 +62,9 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         }
         documents.push(document(&name, &devices, &cells));
         rows.push((name, cells));
+        checked.advance();
     }
+    drop(checked);
     if let (Some(form), Some(path)) = (form, &arguments.matrix) {
         matrix::write(form, path, &devices, &rows, &documents)?;
         console.note(format!("matrix written to {}", path.display()));

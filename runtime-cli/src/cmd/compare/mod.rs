@@ -141,7 +141,7 @@ impl Judge {
 /// # Errors
 /// When anything is wrong with models, inputs or devices; [`Failure::Gate`] when an output is wrong.
 pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
-    let opened = Opened::open(&arguments.model)?;
+    let opened = Opened::open(&arguments.model, console)?;
     perform(arguments, &opened, console).map_err(|failure| failure.in_model(opened.name()))
 }
 
@@ -159,14 +159,15 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
     let device = bind::device(&arguments.device)?;
     let wants_layers = arguments.layers.is_some() || arguments.isolate || arguments.reduce.is_some();
     let Some(first) = samples.first() else { return Err(Failure::new(Fault::Usage, "there are no inputs")) };
-    let against = Reference::new(&arguments.against, opened, settings, first)?;
-    let session = tapped(opened, &device, settings, first)?;
+    let against = Reference::new(&arguments.against, opened, settings, first, console)?;
+    let session = tapped(opened, &device, settings, first, console)?;
     let digest = opened.digest();
     let mut documents = Vec::new();
     let mut passed = true;
+    let compared = console.progress(samples.len() as u64, "sets of inputs compared");
     for (index, given) in samples.iter().enumerate() {
         let right = against.values(opened, given)?;
-        let plain = plain_outputs(opened, &device, settings, given)?;
+        let plain = plain_outputs(opened, &device, settings, given, console)?;
         let (outputs, taps) = session.run_tapped(named(given)).map_err(|error| opened.failure(&error))?;
         if index == 0 {
             describe::warn_of_fallbacks(&session.placement(), console);
@@ -190,7 +191,9 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
             save(path, index, samples.len(), &plain, &taps, &right, wants_layers)?;
         }
         documents.push(document);
+        compared.advance();
     }
+    drop(compared);
     let mut document = Map::new();
     document.insert("engine".to_owned(), describe::engine());
     document.insert("model".to_owned(), describe::model(opened, &digest));
@@ -210,13 +213,14 @@ fn plain_outputs(
     device: &sardonyx::Device,
     settings: &crate::cli::Settings,
     given: &[Given],
+    console: &Console,
 ) -> Result<Vec<(String, Tensor)>, Failure> {
     let mut builder = bind::builder(device, settings, sardonyx::Fallback::Allow);
     for given in given {
         builder = builder.shape(&given.name, given.tensor.dims());
     }
-    let fail = |error: sardonyx::Error| opened.failure(&error);
-    let outputs = builder.build(&opened.model).map_err(fail)?.run(named(given)).map_err(fail)?;
+    let session = opened.session(builder, console)?;
+    let outputs = session.run(named(given)).map_err(|error| opened.failure(&error))?;
     Ok(outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect())
 }
 
@@ -410,6 +414,7 @@ fn reduce(
         console.warn("--reduce: the step alone is right, so no smaller model is wrong; nothing is written");
         return Ok(Value::Null);
     }
+    let _progress = console.progress(None, "looking for the smallest model that is wrong");
     let names: Vec<&str> = tap.values.iter().map(|value| &*value.name).collect();
     let smallest = parts.smallest(&whole, &names)?.unwrap_or(whole);
     let inputs = smallest.save(path)?;

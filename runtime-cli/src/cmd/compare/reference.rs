@@ -12,7 +12,7 @@ use crate::failure::{Failure, Fault};
 use crate::formats::npz::{self, Archive};
 use crate::formats::{MOST_BYTES, read_file, safetensors};
 use crate::input::Given;
-use crate::output::atomic;
+use crate::output::{Console, atomic};
 
 /// Where right values come from.
 pub enum Reference {
@@ -47,12 +47,13 @@ pub fn tapped(
     device: &Device,
     settings: &Settings,
     given: &[Given],
+    console: &Console,
 ) -> Result<Session, Failure> {
     let mut builder = bind::builder(device, settings, Fallback::Allow).taps();
     for given in given {
         builder = builder.shape(&given.name, given.tensor.dims());
     }
-    builder.build(&opened.model).map_err(|error| opened.failure(&error))
+    opened.session(builder, console)
 }
 
 impl Reference {
@@ -65,6 +66,7 @@ impl Reference {
         opened: &Opened,
         settings: &Settings,
         given: &[Given],
+        console: &Console,
     ) -> Result<Reference, Failure> {
         if let Some(python) = against.strip_prefix("ort:") {
             return Ok(Reference::Ort(python.to_owned()));
@@ -81,14 +83,14 @@ impl Reference {
                 Ok(Reference::Saved(safetensors::read(&read_file(path, MOST_BYTES)?, None, path)?))
             }
             Some("onnx") => {
-                let other = Opened::open(path)?;
-                let session = tapped(&other, &Device::cpu(), settings, given)?;
+                let other = Opened::open(path, console)?;
+                let session = tapped(&other, &Device::cpu(), settings, given, console)?;
                 Ok(Reference::Session(Box::new(session)))
             }
             _ => {
                 let device = Device::open(Select::parse(against))
                     .map_err(|error| bind::failure(&error, Path::new("")))?;
-                Ok(Reference::Session(Box::new(tapped(opened, &device, settings, given)?)))
+                Ok(Reference::Session(Box::new(tapped(opened, &device, settings, given, console)?)))
             }
         }
     }

@@ -9,8 +9,6 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use crate::bind;
 use crate::cli::{DeviceArgs, parse_duration};
 use crate::failure::{Failure, Fault};
@@ -100,21 +98,17 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
 fn serve<'a>(cases: &'a [Case], arguments: &Args, console: &Console) -> Result<Report<'a>, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = arguments.jobs.map_or(threads.div_ceil(2), usize::from).min(cases.len());
-    let bar =
-        if console.shows_progress() { ProgressBar::new(cases.len() as u64) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed} (about {eta} left)  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let served = console.progress(cases.len() as u64, "cases");
     let mut report = Report::new(cases);
     let mut printed = 0;
-    let served = pool::serve(cases, jobs, arguments.timeout, &arguments.device, |index, outcome| {
+    pool::serve(cases, jobs, arguments.timeout, &arguments.device, |index, outcome| {
         report.set(index, outcome);
-        bar.inc(1);
+        served.advance();
         while let Some(line) = report.line(printed) {
             printed += 1;
-            bar.suspend(|| console.line(&line))?;
+            console.line(&line)?;
         }
         Ok(())
-    });
-    bar.finish_and_clear();
-    served.map(|()| report)
+    })?;
+    Ok(report)
 }

@@ -102,18 +102,18 @@ pub fn write(
         }));
     }
     let steps = rows.len() * (arguments.models.len() + usize::from(arguments.suite.is_some()));
-    let bar = console.bar(steps as u64, "cells");
+    let filled = console.progress(steps as u64, "cells");
     for row in &mut rows {
         if let Some(suite) = &arguments.suite {
             row.cells.push(conformance(arguments, suite, &row.device, row.limits.as_deref())?);
-            bar.inc(1);
+            filled.advance();
         }
         for path in &arguments.models {
             row.cells.push(model(arguments, path, &row.device, row.limits.as_deref())?);
-            bar.inc(1);
+            filled.advance();
         }
     }
-    bar.finish_and_clear();
+    drop(filled);
     let text = if html { page(&heads, &rows) } else { markdown(&heads, &rows) };
     atomic::write(path, text.as_bytes())?;
     console.note(format!("report written to {}", path.display()));

@@ -77,12 +77,15 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
     let devices = Device::list();
     let mut checks = vec![loader(&devices)];
     let mut states = Vec::new();
+    let diagnosed = console.progress(devices.len() as u64, "devices");
     for info in &devices {
         let own = device(info);
         let worst = own.iter().map(|check| check.state).max().unwrap_or(State::Ok);
         states.push((info.id.clone(), info.name.clone(), worst.word()));
         checks.extend(own);
+        diagnosed.advance();
     }
+    drop(diagnosed);
     checks.push(folder());
     checks.push(kept(cache));
     for check in &checks {

@@ -71,10 +71,15 @@ struct Side {
 }
 
 impl Side {
-    fn new(path: &std::path::Path, arguments: &Args, device: &Device) -> Result<Side, Failure> {
-        let opened = Opened::open(path)?;
+    fn new(
+        path: &std::path::Path,
+        arguments: &Args,
+        device: &Device,
+        console: &Console,
+    ) -> Result<Side, Failure> {
+        let opened = Opened::open(path, console)?;
         let builder = bind::builder(device, &arguments.device.settings, Fallback::Allow);
-        let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
+        let session = opened.session(builder, console)?;
         Ok(Side { opened, session })
     }
 
@@ -103,13 +108,14 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         ));
     }
     let device = bind::device(&arguments.device)?;
-    let side = Side::new(&arguments.model, arguments, &device)?;
+    let side = Side::new(&arguments.model, arguments, &device, console)?;
     let name = side.opened.name();
     perform(arguments, &device, side, console).map_err(|failure| failure.in_model(name))
 }
 
 fn perform(arguments: &Args, device: &Device, side: Side, console: &Console) -> Result<(), Failure> {
-    let other = arguments.against.as_ref().map(|path| Side::new(path, arguments, device)).transpose()?;
+    let other =
+        arguments.against.as_ref().map(|path| Side::new(path, arguments, device, console)).transpose()?;
     let signatures = side.opened.signatures()?;
     let names = arguments.names.as_deref().map(Labels::read).transpose()?.unwrap_or_default();
     let labelled = arguments.metric == Metric::Top1;
@@ -156,7 +162,7 @@ fn top1(side: &Side, other: Option<&Side>, items: &[Item], reader: &Reader<'_>) 
     let console = reader.console;
     let mut paired = Paired::default();
     let (mut right, mut changed) = (0u64, Vec::new());
-    let bar = console.bar(items.len() as u64, "inputs");
+    let answered = console.progress(items.len() as u64, "inputs");
     for item in items {
         let given = reader.read(item)?;
         let got = answer(&side.outputs(&given)?)?;
@@ -171,9 +177,9 @@ fn top1(side: &Side, other: Option<&Side>, items: &[Item], reader: &Reader<'_>) 
                 );
             }
         }
-        bar.inc(1);
+        answered.advance();
     }
-    bar.finish_and_clear();
+    drop(answered);
     let count = items.len() as u64;
     let share = |right: u64| right as f64 / count.max(1) as f64;
     let interval = wilson(right, count);
@@ -213,7 +219,7 @@ fn outputs(
     let Some(other) = other else { return Ok(Value::Null) };
     let console = reader.console;
     let mut sums: Vec<(String, Noise)> = Vec::new();
-    let bar = console.bar(items.len() as u64, "inputs");
+    let answered = console.progress(items.len() as u64, "inputs");
     for item in items {
         let given = reader.read(item)?;
         let (got, want) = (side.outputs(&given)?, other.outputs(&given)?);
@@ -230,9 +236,9 @@ fn outputs(
             sum.0.clone_from(name);
             sum.1.add(want, got);
         }
-        bar.inc(1);
+        answered.advance();
     }
-    bar.finish_and_clear();
+    drop(answered);
     for (name, noise) in &sums {
         let name = format::name(name, 40);
         match metric {

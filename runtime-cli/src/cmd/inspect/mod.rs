@@ -102,7 +102,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     }
     drop(proto);
     if shows(Part::Plan) || shows(Part::Memory) {
-        let opened = Opened::open(&arguments.model)?;
+        let opened = Opened::open(&arguments.model, console)?;
         let planned = planned::plan(&opened, &arguments.sizes, &arguments.device, console)
             .map_err(|failure| failure.in_model(opened.name()))?;
         if shows(Part::Plan) {

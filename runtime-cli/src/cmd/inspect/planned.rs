@@ -36,7 +36,7 @@ pub fn plan(
         }
         builder = builder.shape(&signature.name, &dims);
     }
-    let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
+    let session = opened.session(builder, console)?;
     Ok(Planned { device, session })
 }
 

@@ -78,7 +78,7 @@ struct FileArgs {
 /// # Errors
 /// When anything is wrong with model, inputs or device; fallbacks are denied unless allowed.
 pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
-    let opened = Opened::open(&arguments.model)?;
+    let opened = Opened::open(&arguments.model, console)?;
     perform(arguments, &opened, console, cache).map_err(|failure| failure.in_model(opened.name()))
 }
 
@@ -94,10 +94,12 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) 
         builder = builder.shape(&given.name, given.tensor.dims());
     }
     let (builder, watch) = cache.give(builder);
-    let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
+    let session = opened.session(builder, console)?;
     let named: Vec<(&str, &Tensor)> =
         given.iter().map(|given| (given.name.as_str(), &given.tensor)).collect();
+    let profiling = console.progress(None, "profiling");
     let profile = session.profile(named, arguments.runs as usize).map_err(|error| opened.failure(&error))?;
+    drop(profiling);
     let placement = session.placement();
     describe::warn_of_fallbacks(&placement, console);
     watch.warn(console);
@@ -146,7 +148,7 @@ fn roofs(arguments: &Args, device: &Device, console: &Console) -> Result<Option<
     match arguments.roofs.as_str() {
         "off" => Ok(None),
         "measure" => {
-            console.detail("measuring what the device can reach");
+            let _progress = console.progress(None, "measuring what the device can reach");
             let threads = arguments.device.settings.threads.map_or(0, usize::from);
             device.measure(threads).map(Some).map_err(|error| bind::failure(&error, Path::new("")))
         }

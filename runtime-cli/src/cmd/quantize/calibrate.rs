@@ -28,16 +28,16 @@ pub fn ranges(
     let Some(first) = samples.first() else {
         return Err(Failure::new(Fault::Usage, "there are no inputs to measure with"));
     };
-    let session = as_written(opened, first)?;
+    let session = as_written(opened, first, console)?;
     let mut ranges: HashMap<Arc<str>, Range> = HashMap::new();
     let passes = if method == Method::MinMax { 1 } else { 2 };
-    let bar = console.bar(samples.len() as u64 * passes, "inputs measured");
+    let measured = console.progress(samples.len() as u64 * passes, "inputs measured");
     for given in samples {
         each(&session, opened, given, &wanted, &mut |name, values| {
             let range = ranges.get(name).copied().unwrap_or(Range::EMPTY);
             ranges.insert(name.clone(), range.with(values));
         })?;
-        bar.inc(1);
+        measured.advance();
     }
     if method != Method::MinMax {
         let mut seen: HashMap<Arc<str>, Histogram> =
@@ -48,11 +48,10 @@ pub fn ranges(
                     histogram.add(values);
                 }
             })?;
-            bar.inc(1);
+            measured.advance();
         }
         ranges = seen.iter().map(|(name, histogram)| (name.clone(), histogram.range(method))).collect();
     }
-    bar.finish_and_clear();
     Ok(ranges)
 }
 

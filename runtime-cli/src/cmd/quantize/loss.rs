@@ -37,12 +37,12 @@ pub fn measure(
     console: &Console,
 ) -> Result<Option<Loss>, Failure> {
     let Some(first) = samples.first() else { return Ok(None) };
-    let quantized = Opened::open(quantized)?;
-    let sessions = (as_written(float, first)?, as_written(&quantized, first)?);
+    let quantized = Opened::open(quantized, console)?;
+    let sessions = (as_written(float, first, console)?, as_written(&quantized, first, console)?);
     let mut layers = vec![Noise::default(); summary.layers.len()];
     let mut outputs: Vec<(String, Noise)> =
         float.model.outputs().iter().map(|spec| (spec.name.to_string(), Noise::default())).collect();
-    let bar = console.bar(samples.len() as u64, "inputs compared");
+    let compared = console.progress(samples.len() as u64, "inputs compared");
     for given in samples {
         let (a, taps) = sessions.0.run_tapped(named(given)).map_err(|error| float.failure(&error))?;
         let (b, other) = sessions.1.run_tapped(named(given)).map_err(|error| quantized.failure(&error))?;
@@ -63,9 +63,8 @@ pub fn measure(
         for ((_, noise), ((_, a), (_, b))) in outputs.iter_mut().zip(a.iter().zip(b.iter())) {
             noise.add(a, b);
         }
-        bar.inc(1);
+        compared.advance();
     }
-    bar.finish_and_clear();
     Ok(Some(Loss { samples: samples.len(), layers, outputs }))
 }
 

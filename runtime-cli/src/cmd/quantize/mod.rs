@@ -162,7 +162,7 @@ impl Args {
 /// When anything is wrong with the model or the inputs, or a file cannot be written.
 pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     arguments.check()?;
-    let opened = Opened::open(&arguments.model)?;
+    let opened = Opened::open(&arguments.model, console)?;
     perform(arguments, &opened, console).map_err(|failure| failure.in_model(opened.name()))
 }
 
@@ -172,6 +172,7 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
     let before = draft.loaded_bytes();
     let excluded = excluded(&draft, &arguments.exclude)?;
     let samples = samples(arguments, opened, console)?;
+    let working = console.progress(None, "quantizing");
     let summary = match arguments.scheme {
         Scheme::Int4Weights | Scheme::Int8Weights => {
             let options = BlockOptions {
@@ -206,6 +207,8 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
         return Err(Failure::new(Fault::Usage, message).why(nothing(arguments.scheme)));
     }
     summary.warnings.iter().for_each(|warning| console.warn(warning.clone()));
+    drop(working);
+    let _writing = console.progress(None, "writing the model");
     let after = write(&draft, &arguments.output).map_err(|error| match error {
         Written::Model(error) => refused(error),
         Written::File(failure) => failure,
@@ -280,7 +283,7 @@ fn write(draft: &Draft, path: &Path) -> Result<u64, Written> {
 }
 
 /// A session that keeps every value of a model as it is written: nothing is fused, and all runs on the CPU.
-fn as_written(opened: &Opened, given: &[Given]) -> Result<sardonyx::Session, Failure> {
+fn as_written(opened: &Opened, given: &[Given], console: &Console) -> Result<sardonyx::Session, Failure> {
     let mut builder = sardonyx::Session::builder().device(sardonyx::Device::cpu()).taps();
     for pass in sardonyx_importer::passes::names() {
         builder = builder.disable_pass(pass);
@@ -288,5 +291,5 @@ fn as_written(opened: &Opened, given: &[Given]) -> Result<sardonyx::Session, Fai
     for given in given {
         builder = builder.shape(&given.name, given.tensor.dims());
     }
-    builder.build(&opened.model).map_err(|error| opened.failure(&error))
+    opened.session(builder, console)
 }

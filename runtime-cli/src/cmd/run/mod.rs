@@ -91,7 +91,7 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
 
 impl<'a> Run<'a> {
     fn prepare(arguments: &'a Args, console: &'a Console) -> Result<Run<'a>, Failure> {
-        let opened = Opened::open(&arguments.model)?;
+        let opened = Opened::open(&arguments.model, console)?;
         let name = opened.name();
         let in_model = |failure: Failure| failure.in_model(name.clone());
         let signatures = opened.signatures().map_err(in_model)?;
@@ -164,6 +164,7 @@ impl<'a> Run<'a> {
         let digest = self.opened.digest();
         let mut documents = Vec::new();
         let mut passed = true;
+        let running = self.console.progress(self.samples.len() as u64, "samples");
         for (k, sample) in self.samples.iter().enumerate() {
             let given = if k == 0 { first.clone() } else { self.load(sample)? };
             let outputs = self.run_once(&session, &given)?;
@@ -177,7 +178,9 @@ impl<'a> Run<'a> {
             let (document, pass) = self.report(sample, k, &given, &outputs)?;
             documents.push(document);
             passed &= pass;
+            running.advance();
         }
+        drop(running);
         let times = json!({"device": describe::ns(open), "load": describe::ns(self.opened.load),
                            "plan": describe::ns(plan),
                            "shaders": describe::ns(watch.compiled().shaders)});
@@ -194,7 +197,7 @@ impl<'a> Run<'a> {
             }
         }
         let (builder, watch) = cache.give(builder);
-        let session = builder.build(&self.opened.model).map_err(|error| self.opened.failure(&error))?;
+        let session = self.opened.session(builder, self.console)?;
         Ok((session, watch))
     }
 
