@@ -100,6 +100,9 @@ pub struct Global {
     /// Say more (inspect --show plan: the fused expressions)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Say what the engine does, and how long it takes: info, debug, or levels of targets
+    #[arg(long, global = true, value_name = "FILTER", env = "SARDONYX_LOG")]
+    pub log: Option<String>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_enum)]
     pub color: Color,

@@ -27,7 +27,7 @@ use clap::error::ErrorKind;
 use cache::Cache;
 use cli::{Cli, Color, Command};
 use failure::{Failure, Fault};
-use output::Console;
+use output::{Console, log};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -44,8 +44,9 @@ fn main() -> ExitCode {
     let console =
         Console::new(global.json, global.out.clone(), global.quiet, global.verbose, color, progress);
     let cache = Cache::new(global.cache.as_deref());
+    let logged = global.log.as_deref().map_or(Ok(()), log::start);
     let announced = cli.command.kernels().map_or(Ok(()), |folder| kernels::announce(folder, &console));
-    ended(announced.and_then(|()| perform(&cli.command, &console, &cache)), &console)
+    ended(logged.and(announced).and_then(|()| perform(&cli.command, &console, &cache)), &console)
 }
 
 fn perform(command: &Command, console: &Console, cache: &Cache) -> Result<(), Failure> {

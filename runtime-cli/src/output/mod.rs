@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod console;
 pub mod format;
+pub mod log;
 pub mod progress;
 pub mod save;
 pub mod statistics;

@@ -249,3 +249,23 @@ fn a_closed_pipe_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_log_says_what_the_engine_does() {
+    let scratch = Scratch::new("log");
+    scratch.write("relu.onnx", &model::relu());
+    let run = ["run", "relu.onnx", "--dim", "batch=2", "-i", "ones"];
+    assert_eq!(sardonyx(&scratch, &run).err, "");
+    let info = sardonyx(&scratch, &[&run[..], &["--log", "info"]].concat());
+    let has =
+        |text: &str, span: &str| text.lines().any(|line| line.contains(span) && line.contains("time.busy="));
+    for span in
+        ["load{from=relu.onnx bytes=", "plan{device=cpu model=sha256:", "run{device=cpu model=sha256:"]
+    {
+        assert!(has(&info.err, span), "{span}: {}", info.err);
+    }
+    assert!(!info.err.contains("stage{") && info.code == 0);
+    let debug = sardonyx(&scratch, &[&run[..], &["--log", "sardonyx=debug"]].concat());
+    assert!(has(&debug.err, "stage{name=\"cpu steps\"}"), "{}", debug.err);
+    assert_eq!(sardonyx(&scratch, &[&run[..], &["--log", "a=b=c"]].concat()).code, 2);
+}
