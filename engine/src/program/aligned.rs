@@ -23,7 +23,9 @@ impl AsRef<[u8]> for Owner {
 }
 
 /// Copies that something still reads, by address and length of what they were copied from.
-static KNOWN: LazyLock<Mutex<HashMap<(usize, usize), Weak<Copied>>>> = LazyLock::new(Mutex::default);
+type Known = HashMap<(usize, usize), Weak<Copied>>;
+
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
 /// A tensor with its bytes aligned to 8: itself, or a copy.
 pub(super) fn aligned(tensor: Tensor) -> Tensor {
