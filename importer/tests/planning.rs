@@ -473,5 +473,6 @@ fn misfits_are_errors() {
     let error = plan(&graph, &[three.clone(), three], &options).unwrap_err();
     assert!(matches!(error, ImportError::Input { .. }));
     assert!(error.to_string().contains("fuse_pointwise"), "{error}");
-    assert_eq!(passes::names().count(), 15);
+    let all: Vec<&str> = passes::names().collect();
+    assert!(all.iter().enumerate().all(|(index, name)| !all[..index].contains(name)), "{all:?}");
 }
