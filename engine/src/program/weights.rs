@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use sardonyx_ops::Tensor;
+use sardonyx_ops::{DType, Tensor};
 use sardonyx_shaders::storage::Storage;
 
 use super::rounding::{self, Line};
@@ -25,6 +25,8 @@ const UPLOAD_CHUNK: usize = 32 << 20;
 pub(super) struct Identity {
     at: usize,
     bytes: usize,
+    /// Types may share bytes: what casts bits keeps them.
+    dtype: DType,
     storage: Storage,
     rounded: Option<Line>,
 }
@@ -99,7 +101,8 @@ impl<'a> Weights<'a> {
         rounded: Option<Line>,
     ) -> BufferPlace {
         let source = tensor.shared_bytes();
-        let identity = Identity { at: source.as_ptr() as usize, bytes: source.len(), storage, rounded };
+        let (at, bytes, dtype) = (source.as_ptr() as usize, source.len(), tensor.dtype());
+        let identity = Identity { at, bytes, dtype, storage, rounded };
         let bytes = buffer_bytes(storage, tensor.len());
         let Some((shelf, offset)) = self.known.and_then(|known| known.find(&identity)) else {
             return self.add(tensor, storage, rounded, Some(identity));
@@ -230,11 +233,13 @@ mod tests {
             assert_eq!((second.constant(&tensor, Storage::F32, None), second.new.len()), (place, 0));
             let found = second.upload(gpu).unwrap();
             assert!(found.len() == 1 && Arc::ptr_eq(&found[0], &shelves[0]));
-            // Other bytes, another layout and another rounding are other weights.
+            // Other bytes, another type, another layout and another rounding are other weights.
+            let bits = Tensor::from_bytes(DType::F16, &[200], tensor.shared_bytes()).unwrap();
+            second.constant(&bits, Storage::F32, None);
             second.constant(&twin, Storage::F32, None);
             second.constant(&tensor, Storage::F16, None);
             second.constant(&tensor, Storage::F16, Some(Line { blocks: 1, len: 100, lines: 1 }));
-            assert_eq!(second.new.len(), 3);
+            assert_eq!(second.new.len(), 4);
             drop((first, second, shelves, found));
             let mut third = start();
             third.constant(&tensor, Storage::F32, None);

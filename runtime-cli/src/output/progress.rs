@@ -164,14 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_work_ends_at_once_and_in_silence() {
-        let (start, screen) = (Instant::now(), Screen::default());
+    fn short_work_ends_in_silence() {
+        let screen = Screen::default();
         let progress = Progress::new(Some(3), "parts", &screen);
         progress.advance();
         progress.set(3);
         assert_eq!(progress.done.load(Ordering::Relaxed), 3);
         drop(progress);
-        assert!(start.elapsed() < PATIENCE && screen.0.lock().unwrap().is_none());
+        assert!(screen.0.lock().unwrap().is_none());
         assert_eq!(screen.write(|| 7), 7);
     }
 
