@@ -210,6 +210,13 @@ pub trait CpuKernel: Send + Sync {
         0
     }
 
+    /// Whether runs read input `index` element by element; a constant there has to be aligned then. One that the kernel
+    /// holds in a form of its own, or copies as bytes, may lie anywhere in a mapped file.
+    fn reads_elements(&self, index: usize) -> bool {
+        let _ = index;
+        true
+    }
+
     /// The kernel passes its results through [`CpuRun::finish`] itself. Otherwise the caller does, afterwards.
     fn finishes(&self) -> bool {
         false

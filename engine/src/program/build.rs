@@ -88,8 +88,8 @@ pub(super) fn decide<'a>(
     let schedule = schedule::schedule(&plan, &placed, &roots, &parts, layouts);
     let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
     let on_device = arena::arrange(&schedule.device, &schedule.accesses, alignment, limit);
-    align_constants(&mut plan, &schedule.batches, &roots);
     let mut cpu = cpu_steps(&plan, &schedule.batches)?;
+    align_constants(&mut plan, &cpu, &roots);
     let scratch_bytes =
         cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
     let device_place = |id: usize| {
@@ -252,13 +252,18 @@ fn check_budget(plan: &Plan, settings: Settings, memory: &MemoryPlan) -> Result<
     Err(Error::Memory { what: format!("this model (largest tensors: {})", names.join(", ")), asked, allowed })
 }
 
-/// Constants that CPU steps read are aligned for their element type; in a mapped file they lie anywhere.
-fn align_constants(plan: &mut Plan, batches: &[Batch], roots: &[ValueId]) {
-    for &step in batches.iter().flat_map(|batch| &batch.cpu) {
-        let reads: Vec<ValueId> = plan.steps[step].reads().map(|id| roots[id.0]).collect();
-        for id in reads {
-            let constant = &mut plan.values[id.0].constant;
-            *constant = constant.take().map(aligned::aligned);
+/// Constants whose elements are read on the CPU are aligned for their type; in a mapped file they lie anywhere. Those that kernels hold
+/// in forms of their own stay there.
+fn align_constants(plan: &mut Plan, cpu: &[CpuStep], roots: &[ValueId]) {
+    for step in cpu {
+        let read = |index: usize| step.kernel.as_ref().is_none_or(|kernel| kernel.reads_elements(index));
+        let inputs = step.inputs.iter().enumerate().filter(|(index, _)| read(*index));
+        let operands = step.epilogue.iter().flat_map(|(_, operands)| operands);
+        for id in inputs.filter_map(|(_, id)| id.as_ref()).chain(operands) {
+            if plan.values[id.0].dtype.bits() > 8 {
+                let constant = &mut plan.values[roots[id.0].0].constant;
+                *constant = constant.take().map(aligned::aligned);
+            }
         }
     }
 }

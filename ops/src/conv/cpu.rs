@@ -96,6 +96,10 @@ impl ConvKernel {
 }
 
 impl CpuKernel for ConvKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        index != 1 || self.weights.is_none()
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (Some(Some(x)), Some(Some(w)), Some(output)) =
             (run.inputs.first(), run.inputs.get(1), run.outputs.first_mut())

@@ -131,6 +131,10 @@ impl DepthwiseKernel {
 }
 
 impl CpuKernel for DepthwiseKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        index != 1 || self.weights.is_none()
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (Some(Some(x)), Some(Some(w)), Some(output)) =
             (run.inputs.first(), run.inputs.get(1), run.outputs.first_mut())

@@ -39,6 +39,16 @@ pub(crate) fn numbers(tensor: &Tensor) -> Vec<f32> {
     super::floats(&tensor.view()).unwrap().into_owned()
 }
 
+/// The same tensor at an odd address, where constants of mapped files may lie.
+fn unaligned(tensor: &Tensor) -> Tensor {
+    let bytes = tensor.bytes();
+    let mut raw = vec![0xFF; bytes.len() + 1];
+    let from = usize::from((raw.as_ptr() as usize).is_multiple_of(2));
+    raw[from..][..bytes.len()].copy_from_slice(bytes);
+    let raw = bytes::Bytes::from_owner(raw).slice(from..from + bytes.len());
+    Tensor::from_bytes(tensor.dtype(), tensor.dims(), raw).unwrap()
+}
+
 /// A problem with `inputs`, those at the indices in `constant` known, and outputs as inferred.
 pub(crate) fn with_problem<R>(
     operator: &dyn Operator,
@@ -66,16 +76,25 @@ pub(crate) fn with_problem<R>(
 }
 
 /// Runs the CPU kernel; the result passes through `x + operand` where one is given. `None` where there is no kernel.
+/// Constants are unaligned, but those that runs read by elements are aligned for these.
 pub(crate) fn run_cpu(
     operator: &dyn Operator,
     inputs: &[Option<Tensor>],
     constant: &[usize],
     residual: Option<&Tensor>,
 ) -> Option<Tensor> {
-    with_problem(operator, inputs, constant, |problem, dims| {
+    let given = |(index, input): (usize, &Option<Tensor>)| match constant.contains(&index) {
+        true => input.as_ref().map(unaligned),
+        false => input.clone(),
+    };
+    let given: Vec<Option<Tensor>> = inputs.iter().enumerate().map(given).collect();
+    with_problem(operator, &given, constant, |problem, dims| {
         let kernel = operator.cpu(problem).unwrap()?;
         let dtype = problem.outputs[0].dtype;
-        let views: Vec<Option<View<'_>>> = inputs.iter().map(|x| x.as_ref().map(Tensor::view)).collect();
+        let read = |(index, (aligned, given))| if kernel.reads_elements(index) { aligned } else { given };
+        let read = inputs.iter().zip(&given).enumerate().map(read);
+        let views: Vec<Option<View<'_>>> =
+            read.map(|x: &Option<Tensor>| x.as_ref().map(Tensor::view)).collect();
         let len: usize = dims.iter().product();
         let mut words = vec![u64::MAX; dtype.bytes_for(len).unwrap().div_ceil(8)];
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);

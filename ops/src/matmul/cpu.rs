@@ -103,6 +103,10 @@ enum Factor<'a> {
 }
 
 impl CpuKernel for ProductKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        index != 1 || self.constant.is_none()
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (Some(Some(a)), Some(Some(b)), Some(output)) =
             (run.inputs.first(), run.inputs.get(1), run.outputs.first_mut())

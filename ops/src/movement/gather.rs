@@ -126,8 +126,9 @@ impl Operator for Gather {
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
-        let bits = problem.input(0).map_or(0, |x| x.dtype.bits());
-        Ok((bits >= 8).then(|| Box::new(GatherKernel { op: *self }) as Box<dyn CpuKernel>))
+        let (Some(x), Some(indices)) = (problem.input(0), problem.input(1)) else { return Ok(None) };
+        let single = self.blocks(x.dims, indices.dims)?.inner == 1;
+        Ok((x.dtype.bits() >= 8).then(|| Box::new(GatherKernel { op: *self, single }) as Box<dyn CpuKernel>))
     }
 
     fn lower(&self, problem: &Problem<'_>, caps: &Capabilities) -> Lowering {
@@ -150,9 +151,15 @@ impl Operator for Gather {
 
 struct GatherKernel {
     op: Gather,
+    /// An index picks one element, not a slice.
+    single: bool,
 }
 
 impl CpuKernel for GatherKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        index != 0 || self.single
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (x, indices) = (view(run.inputs, 0)?, view(run.inputs, 1)?);
         let blocks = self.op.blocks(x.dims, indices.dims)?;
@@ -166,7 +173,7 @@ impl CpuKernel for GatherKernel {
         if output.bytes.is_empty() {
             return Ok(());
         }
-        if blocks.inner == 1 {
+        if self.single {
             return by_size!(size, single(x.bytes, output.bytes, &at, blocks.extent));
         }
         let fill = |(block, y): (usize, &mut [u8])| {
@@ -244,6 +251,7 @@ impl Gather {
 mod tests {
     use super::*;
     use crate::DType;
+    use crate::cpu::check::{random, run_cpu};
 
     #[test]
     fn rows_and_columns_by_index() {
@@ -259,6 +267,19 @@ mod tests {
         assert!(Gather { axis: 1 }.reference(&[Some(x.view()), Some(wrong.view())], 1).is_err());
         let least = Tensor::scalar(i64::MIN);
         assert!(Gather { axis: 1 }.reference(&[Some(x.view()), Some(least.view())], 1).is_err());
+    }
+
+    #[test]
+    fn tables_are_read_where_they_lie() {
+        let (table, indices) = (random(&[5, 3], 1), Tensor::from_slice(&[4], &[4i64, 0, -3, 2]).unwrap());
+        for (axis, picks) in [(0, 4), (1, 2)] {
+            let indices =
+                Tensor::from_slice(&[picks], &indices.to_vec::<i64>().unwrap()[4 - picks..]).unwrap();
+            let op = Gather { axis };
+            let exact = op.reference(&[Some(table.view()), Some(indices.view())], 1).unwrap();
+            let got = run_cpu(&op, &[Some(table.clone()), Some(indices)], &[0], None).unwrap();
+            assert_eq!((got.dims(), got.bytes()), (exact[0].dims(), exact[0].bytes()));
+        }
     }
 
     #[test]

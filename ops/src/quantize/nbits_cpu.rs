@@ -190,6 +190,10 @@ fn dot8_body<const FUSED: bool>(row: &[f32], codes: &[u8], scales: &[f32], block
 }
 
 impl CpuKernel for CodesKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        index == 0
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (a, codes) = (floats(&view(run.inputs, 0)?)?, view(run.inputs, 1)?.bytes);
         let output = run.outputs.first_mut().ok_or(OpError::Internal("a missing output"))?;

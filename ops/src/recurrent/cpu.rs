@@ -341,6 +341,14 @@ impl Step<'_> {
 }
 
 impl CpuKernel for RecurrentKernel {
+    fn reads_elements(&self, index: usize) -> bool {
+        match index {
+            input::W => self.input_weights.packed.is_none(),
+            input::R => self.recurrent_weights.packed.is_none(),
+            _ => true,
+        }
+    }
+
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let extents = &self.extents;
         let Extents { batch, hidden, directions, .. } = *extents;
