@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::product::Product;
 use super::reference::Addend;
 use crate::cpu::gemm::{Matrix, Store, multiply};
-use crate::cpu::micro::{self, Right, Rows};
+use crate::cpu::micro::{self, COLUMNS, Right, Rows};
 use crate::cpu::packed::{self, Packed};
 use crate::cpu::tiles::{Grid, for_each_tile};
-use crate::cpu::{fill_floats, floats, is_float, widened};
+use crate::cpu::{fill_floats, floats, is_float, scratch_floats, widened};
 use crate::error::OpError;
 use crate::ir::numbers::filled;
 use crate::operator::{CpuKernel, CpuRun};
@@ -22,6 +24,8 @@ pub(super) struct ProductKernel {
     addend: Option<Addend>,
     /// Input 1 in another form, when it is constant.
     constant: Option<Constant>,
+    /// Input 1 is put in panels by each run: so many matrices.
+    packs: Option<usize>,
 }
 
 enum Constant {
@@ -48,7 +52,49 @@ impl ProductKernel {
             Some(panels) => Some(Constant::Panels(panels)),
             None => widened(b)?.map(Constant::Wide),
         };
-        Ok(Some(Box::new(ProductKernel { product, scale, addend, constant })))
+        let packs = if constant.is_none() { packs(&product) } else { None };
+        Ok(Some(Box::new(ProductKernel { product, scale, addend, constant, packs })))
+    }
+}
+
+/// The rows of both factors, or of the right one's transpose, are contiguous, as panels need them.
+fn has_rows(product: &Product) -> bool {
+    product.depth > 0 && product.a.1 == 1 && (product.b.0 == 1 || product.b.1 == 1)
+}
+
+/// How many right factors a run puts in panels first; `None` where the rows of the left one are too few for that to pay.
+fn packs(product: &Product) -> Option<usize> {
+    const FEW: usize = 8;
+    const LARGEST: usize = 16 << 20;
+    let same = product.b_batch.iter().all(|&stride| stride == 0);
+    let matrices = if same { product.count().min(1) } else { product.count() };
+    let len = micro::packed_len(product.depth, product.columns)?.checked_mul(matrices)?;
+    (has_rows(product) && product.rows >= FEW && len <= LARGEST).then_some(matrices)
+}
+
+/// Puts right factors in panels, one behind the other, with the scale in them.
+fn pack(product: &Product, scale: f32, data: &[f32], panels: &mut [f32]) {
+    let Product { depth, columns, b: (down, across), .. } = *product;
+    let each = columns.div_ceil(COLUMNS).max(1);
+    let fill = |(index, panel): (usize, &mut [f32])| {
+        let (matrix, first) = (index / each, index % each * COLUMNS);
+        let data = data.get(product.offsets(matrix).1 + first * across..).unwrap_or(&[]);
+        let columns = COLUMNS.min(columns - first);
+        if across == 1 {
+            micro::pack(panel, depth, columns, |row, _| data.get(row * down..).unwrap_or(&[]));
+        } else {
+            micro::pack_transposed(panel, depth, columns, Rows { data, stride: across });
+        }
+        if scale != 1.0 {
+            panel.iter_mut().for_each(|x| *x *= scale);
+        }
+    };
+    // Below this a thread's wake-up costs more than it saves.
+    const PARALLEL: usize = 1 << 16;
+    if panels.len() < PARALLEL {
+        panels.chunks_exact_mut((depth * COLUMNS).max(1)).enumerate().for_each(fill);
+    } else {
+        panels.par_chunks_exact_mut((depth * COLUMNS).max(1)).enumerate().for_each(fill);
     }
 }
 
@@ -56,30 +102,20 @@ impl ProductKernel {
 fn panels(b: &Operand<'_>, product: &Product, scale: f32) -> Result<Option<Arc<Packed>>, OpError> {
     // More is not worth holding the constant twice.
     const MOST: usize = 64 << 20;
-    let Product { depth, columns, .. } = *product;
+    let Product { depth, columns, b: (down, across), .. } = *product;
     let Some(value) = b.value.filter(|value| value.len() <= MOST && value.len() == depth * columns) else {
         return Ok(None);
     };
-    if product.a.1 != 1 || columns < micro::COLUMNS || depth == 0 {
+    if !has_rows(product) || columns < COLUMNS {
         return Ok(None);
     }
     let len = micro::packed_len(depth, columns).ok_or(OpError::Size)?;
-    let (down, across) = product.b;
     let form = ("panels", [depth, columns, down, across, scale.to_bits() as usize, value.dtype() as usize]);
     let make = || {
         let value = value.clone().aligned();
         let data = floats(&value.view())?;
         let mut panels = filled(&[len], 0.0)?;
-        if across == 1 {
-            micro::pack(&mut panels, depth, columns, |row, column| {
-                &data[row * down + column..][..columns - column]
-            });
-        } else {
-            micro::pack_transposed(&mut panels, depth, columns, Rows { data: &data, stride: across });
-        }
-        if scale != 1.0 {
-            panels.iter_mut().for_each(|x| *x *= scale);
-        }
+        pack(product, scale, &data, &mut panels);
         Ok(panels)
     };
     Ok(Some(packed::shared(value, form, make)?))
@@ -98,7 +134,8 @@ pub(crate) fn transpose<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec
 
 /// The right factor of a run.
 enum Factor<'a> {
-    Panels(&'a [f32]),
+    /// So many elements for each product; 0 where all have the same.
+    Panels(&'a [f32], usize),
     Plain(Cow<'a, [f32]>),
 }
 
@@ -115,10 +152,16 @@ impl CpuKernel for ProductKernel {
         };
         let product = &self.product;
         let a = floats(a)?;
-        let b = match &self.constant {
-            Some(Constant::Panels(panels)) => Factor::Panels(panels.data()),
-            Some(Constant::Wide(wide)) => Factor::Plain(wide.into()),
-            None => Factor::Plain(floats(b)?),
+        let b = match (&self.constant, self.packs) {
+            (Some(Constant::Panels(panels)), _) => Factor::Panels(panels.data(), 0),
+            (Some(Constant::Wide(wide)), _) => Factor::Plain(wide.into()),
+            (None, Some(matrices)) => {
+                let panels = scratch_floats(run.scratch);
+                pack(product, self.scale, &floats(b)?, panels);
+                let each = if matrices > 1 { panels.len() / matrices } else { 0 };
+                Factor::Panels(panels, each)
+            }
+            (None, None) => Factor::Plain(floats(b)?),
         };
         let c = match (self.addend, run.inputs.get(2)) {
             (Some(addend), Some(Some(c))) => Some((addend, floats(c)?)),
@@ -153,7 +196,8 @@ impl CpuKernel for ProductKernel {
                 }
                 let (a, depth) = (a.from(tile.row, 0), product.depth);
                 match &b {
-                    Factor::Panels(panels) => {
+                    Factor::Panels(panels, each) => {
+                        let panels = panels.get(tile.plane * each..).unwrap_or(&[]);
                         let a = Rows { data: a.data, stride: a.row_stride };
                         let right = Right::Panels(panels, depth);
                         let done = micro::multiply_tile(tile, a, right, depth, store == Store::Add);
@@ -170,6 +214,11 @@ impl CpuKernel for ProductKernel {
                 }
             })
         })
+    }
+
+    fn scratch(&self) -> usize {
+        let each = micro::packed_len(self.product.depth, self.product.columns).unwrap_or(0);
+        self.packs.map_or(0, |matrices| matrices * each * size_of::<f32>())
     }
 
     fn finishes(&self) -> bool {
