@@ -1,52 +1,31 @@
 //! Constants on the host at addresses that kernels can read. In a mapped file they may lie anywhere; then they are copied, once for
 //! all programs that read them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sardonyx_ops::Tensor;
+use sardonyx_ops::ir::derived::{Derived, Made};
 
-/// A copy of a constant.
-struct Copied {
-    bytes: Bytes,
-    /// What it was copied from; while this lives, nothing else has its address.
-    _source: Bytes,
-}
-
-struct Owner(Arc<Copied>);
+struct Owner(Arc<Made<Bytes>>);
 
 impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
+        self.0.value()
     }
 }
 
-/// Copies that something still reads, by address and length of what they were copied from.
-type Known = HashMap<(usize, usize), Weak<Copied>>;
-
-static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+static COPIES: LazyLock<Derived<(), Bytes>> = LazyLock::new(Derived::default);
 
 /// A tensor with its bytes aligned to 8: itself, or a copy.
 pub(super) fn aligned(tensor: Tensor) -> Tensor {
-    let source = tensor.shared_bytes();
-    let key = (source.as_ptr() as usize, source.len());
-    let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let there = known().get(&key).and_then(Weak::upgrade);
-    let copied = there.unwrap_or_else(|| {
-        let bytes = tensor.clone().aligned().shared_bytes();
-        Arc::new(Copied { bytes, _source: source.clone() })
-    });
-    if copied.bytes.as_ptr() == source.as_ptr() {
+    if (tensor.bytes().as_ptr() as usize).is_multiple_of(8) {
         return tensor;
     }
-    let mut known = known();
-    if !known.contains_key(&key) {
-        known.retain(|_, copied| copied.strong_count() > 0);
-    }
-    known.insert(key, Arc::downgrade(&copied));
-    drop(known);
+    let copy = || Ok::<_, Infallible>(tensor.clone().aligned().shared_bytes());
+    let Ok(copied) = COPIES.of(&tensor, (), copy);
+    let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
     Tensor::from_bytes(dtype, &dims, Bytes::from_owner(Owner(copied))).unwrap_or(tensor)
 }
 

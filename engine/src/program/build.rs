@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use sardonyx_ops::Role;
 use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::operator::Cost;
@@ -268,7 +269,7 @@ fn align_constants(plan: &mut Plan, cpu: &[CpuStep], roots: &[ValueId]) {
     }
 }
 
-/// Kernels of the steps that run on the CPU, prepared for their sizes.
+/// Kernels of the steps that run on the CPU, prepared for their sizes, which may put weights in another order.
 fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
     let storage = |_: &PlanValue| None;
     let prepare = |&index: &usize| {
@@ -293,7 +294,8 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
             epilogue: step.epilogue.as_ref().map(|e| (e.expr.clone(), e.operands.clone())),
         })
     };
-    batches.iter().flat_map(|batch| &batch.cpu).map(prepare).collect()
+    let steps: Vec<usize> = batches.iter().flat_map(|batch| &batch.cpu).copied().collect();
+    steps.par_iter().map(prepare).collect()
 }
 
 /// Where the steps of a plan go, in the plan's order, without anything being made on the device.

@@ -1,6 +1,7 @@
 //! The words everything else is said in: element types, dimensions, host tensors, attributes, graphs.
 
 pub mod attributes;
+pub mod derived;
 pub mod dim;
 pub mod dtype;
 pub mod fact;

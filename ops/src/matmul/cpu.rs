@@ -153,7 +153,7 @@ impl CpuKernel for ProductKernel {
         let product = &self.product;
         let a = floats(a)?;
         let b = match (&self.constant, self.packs) {
-            (Some(Constant::Panels(panels)), _) => Factor::Panels(panels.data(), 0),
+            (Some(Constant::Panels(panels)), _) => Factor::Panels(panels.value(), 0),
             (Some(Constant::Wide(wide)), _) => Factor::Plain(wide.into()),
             (None, Some(matrices)) => {
                 let panels = scratch_floats(run.scratch);

@@ -233,7 +233,7 @@ impl DenseKernel {
         }
         let depth = sizes.inputs * taps;
         let plane = sizes.output_plane();
-        let panels = self.weights.data().get(block * depth * LANES..(block + blocks) * depth * LANES);
+        let panels = self.weights.value().get(block * depth * LANES..(block + blocks) * depth * LANES);
         let bias = self.bias.get(block * LANES..(block + blocks) * LANES);
         let (Some(panels), Some(bias)) = (panels, bias) else {
             return Err(OpError::Internal("a tile outside the weights"));

@@ -5,11 +5,13 @@ mod depthwise;
 mod micro;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use std::sync::Arc;
 
 use dense::{DenseKernel, Form};
 use depthwise::DepthwiseKernel;
+use winograd::WinogradKernel;
 
 use super::conv::Conv;
 use super::window::Sizes;
@@ -143,6 +145,11 @@ impl BlockedConv {
     fn kernel(&self, problem: &Problem<'_>, isa: Isa) -> Option<Box<dyn CpuKernel>> {
         let bias = self.bias.clone().map(Tensor::aligned);
         let bias = bias.as_ref().map(|bias| bias.view().slice::<f32>());
+        let whole = self.form.input && self.form.output;
+        if whole && winograd::pays(&self.sizes) {
+            let kernel = WinogradKernel::new(self.sizes, isa, (&self.weights, bias), problem)?;
+            return Some(Box::new(kernel));
+        }
         if self.sizes.groups == 1 {
             let kernel = DenseKernel::new(self.sizes, self.form, isa, (&self.weights, bias), problem)?;
             return Some(Box::new(kernel));

@@ -143,6 +143,31 @@ fn large_convolutions_agree() {
 }
 
 #[test]
+fn convolutions_in_fewer_products_agree() {
+    let cases: [([usize; 4], [usize; 4], [usize; 4]); 8] = [
+        ([1; 4], [2, 16, 17, 13], [24, 16, 3, 3]),
+        ([0; 4], [1, 24, 15, 17], [16, 24, 3, 3]),
+        ([0, 2, 1, 0], [1, 16, 13, 33], [40, 16, 3, 3]),
+        ([1; 4], [1, 16, 129, 1], [16, 16, 3, 3]),
+        ([2; 4], [1, 16, 1, 127], [56, 16, 3, 3]),
+        ([1; 4], [5, 32, 7, 7], [16, 32, 3, 3]),
+        ([1; 4], [1, 256, 14, 14], [24, 256, 3, 3]),
+        ([1; 4], [1, 16, 65, 131], [16, 16, 3, 3]),
+    ];
+    for (pads, x, w) in cases {
+        let op = conv(1, [1, 1], [1, 1], pads);
+        check(&op, &x, &w, true);
+        let inputs = [Some(random(&x, 7)), Some(random(&w, 8))];
+        with_problem(&op, &inputs, &[1], |problem, _| {
+            let blocking = op.blocked(problem, LANES, &[true, false]).unwrap();
+            let operator: &dyn std::any::Any = &*blocking.op;
+            let operator = operator.downcast_ref::<BlockedConv>().unwrap();
+            assert!(winograd::pays(&operator.sizes), "{x:?}");
+        });
+    }
+}
+
+#[test]
 fn convolutions_of_single_channels_agree() {
     let one = [1, 1];
     let cases: [(Conv, [usize; 4], [usize; 4]); 8] = [
