@@ -27,6 +27,7 @@ use crate::observer::{Observer, Observers};
 use crate::placement::Placement;
 use crate::profile::Recorder;
 use crate::program::Settings;
+use crate::shader::{self, Shader};
 use crate::stages::{self, Maker, Stage, Stages};
 use crate::values::{Inputs, Outputs, Value};
 
@@ -299,6 +300,16 @@ impl Session {
     pub fn plan_text(&self) -> String {
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         met.iter().map(|stage| stage.text.as_str()).collect()
+    }
+
+    /// The kernels in WGSL that run, each once, likewise. Empty on the CPU.
+    ///
+    /// # Errors
+    /// When a text of [`Device::with_kernels`] does not fit.
+    pub fn shaders(&self) -> Result<Vec<Shader>> {
+        let Some(gpu) = self.hooks.device.gpu() else { return Ok(Vec::new()) };
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        shader::of(met.iter().filter_map(|stage| stage.program()), gpu)
     }
 
     /// The digest of that text, likewise; `None` where there is none yet. Of a model that is planned in parts, that of all

@@ -20,7 +20,7 @@ use crate::memory::MemoryPlan;
 use crate::observer::Event;
 use crate::placement::{Place, PlacedStep, Placement};
 use crate::profile::{HostStage, ProfiledStep, Recorder};
-use crate::program::{Settings, suit};
+use crate::program::{Program, Settings, suit};
 use crate::session::Fallback;
 use crate::values::Value;
 
@@ -298,6 +298,14 @@ impl Stage {
                 flops: 0,
                 bytes: 0,
             }],
+        }
+    }
+
+    /// Its program; `None` for what the CPU evaluates without one.
+    pub(crate) fn program(&self) -> Option<&Program> {
+        match &self.work {
+            Ready::Compiled(bound) => Some(bound.program()),
+            Ready::Evaluate { .. } => None,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::input::sizes::Sizes;
 use crate::kernels;
 use crate::limits;
 use crate::output::{Console, format};
+use crate::quarantine;
 
 /// A model and how long it took to open.
 #[derive(Debug)]
@@ -91,12 +92,13 @@ pub fn file_name(path: &Path) -> String {
     format::name(&name.to_string_lossy(), 80)
 }
 
-/// Opens the device asked for.
+/// Opens the device asked for, without the kernels that are wrong on it.
 ///
 /// # Errors
 /// When nothing matches, or the driver refuses.
 pub fn open_device(name: &str) -> Result<Device, Failure> {
-    Device::open(Select::parse(name)).map_err(|error| failure(&error, Path::new("")))
+    let device = Device::open(Select::parse(name)).map_err(|error| failure(&error, Path::new("")))?;
+    Ok(quarantine::leave_out(device))
 }
 
 /// Opens the device asked for, within `--limits` when they are given.
@@ -106,7 +108,8 @@ pub fn open_device(name: &str) -> Result<Device, Failure> {
 pub fn open_limited(name: &str, limits: Option<&str>) -> Result<Device, Failure> {
     let Some(limits) = limits else { return open_device(name) };
     let narrow = limits::parse(limits)?;
-    Device::open_narrowed(Select::parse(name), &narrow).map_err(|error| failure(&error, Path::new("")))
+    let device = Device::open_narrowed(Select::parse(name), &narrow);
+    Ok(quarantine::leave_out(device.map_err(|error| failure(&error, Path::new("")))?))
 }
 
 /// Opens the device asked for, within `--limits` and with `--kernels` where they are given.

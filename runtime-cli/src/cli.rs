@@ -76,9 +76,8 @@ impl Command {
             Command::Eval(arguments) => &arguments.device,
             Command::Conformance(arguments) => &arguments.device,
             Command::BenchKernel(arguments) => return arguments.changed.as_deref(),
-            Command::Check(_) | Command::Quantize(_) | Command::Devices(_) | Command::Doctor(_) => {
-                return None;
-            }
+            Command::Doctor(arguments) => return arguments.changed.as_deref(),
+            Command::Check(_) | Command::Quantize(_) | Command::Devices(_) => return None,
             Command::Schema(_) | Command::Man(_) | Command::Completions(_) => return None,
         };
         device.settings.kernels.as_deref()

@@ -31,9 +31,10 @@ pub fn model(opened: &Opened, digest: &str) -> Value {
 /// The device and how floats are stored there.
 pub fn device(device: &Device, precision: PrecisionArg) -> Value {
     let info = device.info();
+    let left_out = device.capabilities().map_or(&[][..], |caps| &caps.without);
     json!({"id": info.id, "name": info.name, "backend": info.backend, "kind": info.kind.name(),
            "driver": info.driver, "precision": precision.name(),
-           "changed_kernels": device.changed_kernels().collect::<Vec<_>>()})
+           "changed_kernels": device.changed_kernels().collect::<Vec<_>>(), "left_out_kernels": left_out})
 }
 
 /// The plan: its digest, how much of the model it runs on the device, and what not.

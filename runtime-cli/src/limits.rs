@@ -1,6 +1,7 @@
 //! `--limits`: what another device has, by name or from a file.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use sardonyx::Capabilities;
 use serde_json::Value;
@@ -9,60 +10,62 @@ use crate::failure::{Failure, Fault};
 use crate::formats::{MOST_BYTES, read_file};
 
 /// Devices that are often aimed at, as their drivers report them; where drivers differ, the smaller value.
-const PROFILES: [(&str, Capabilities); 5] = [
-    ("webgpu-default", Capabilities::BASELINE),
-    (
-        "jetson-orin",
-        Capabilities {
-            f16: true,
-            subgroups: Some((32, 32)),
-            storage_buffers: 16,
-            workgroup_invocations: 1024,
-            workgroup_memory: 48 << 10,
-            binding_bytes: 1 << 31,
-            buffer_bytes: 1 << 31,
-            ..Capabilities::BASELINE
-        },
-    ),
-    (
-        "intel-igpu",
-        Capabilities {
-            f16: true,
-            subgroups: Some((8, 32)),
-            storage_buffers: 16,
-            workgroup_invocations: 1024,
-            workgroup_memory: 32 << 10,
-            binding_bytes: 1 << 30,
-            buffer_bytes: 1 << 31,
-            ..Capabilities::BASELINE
-        },
-    ),
-    (
-        "adreno",
-        Capabilities {
-            subgroups: Some((64, 128)),
-            storage_buffers: 16,
-            workgroup_invocations: 512,
-            workgroup_memory: 32 << 10,
-            binding_bytes: 128 << 20,
-            buffer_bytes: 1 << 30,
-            ..Capabilities::BASELINE
-        },
-    ),
-    (
-        "mali",
-        Capabilities {
-            f16: true,
-            subgroups: Some((8, 16)),
-            storage_buffers: 16,
-            workgroup_invocations: 384,
-            workgroup_memory: 32 << 10,
-            binding_bytes: 128 << 20,
-            buffer_bytes: 1 << 30,
-            ..Capabilities::BASELINE
-        },
-    ),
-];
+static PROFILES: LazyLock<[(&str, Capabilities); 5]> = LazyLock::new(|| {
+    [
+        ("webgpu-default", Capabilities::BASELINE),
+        (
+            "jetson-orin",
+            Capabilities {
+                f16: true,
+                subgroups: Some((32, 32)),
+                storage_buffers: 16,
+                workgroup_invocations: 1024,
+                workgroup_memory: 48 << 10,
+                binding_bytes: 1 << 31,
+                buffer_bytes: 1 << 31,
+                ..Capabilities::BASELINE
+            },
+        ),
+        (
+            "intel-igpu",
+            Capabilities {
+                f16: true,
+                subgroups: Some((8, 32)),
+                storage_buffers: 16,
+                workgroup_invocations: 1024,
+                workgroup_memory: 32 << 10,
+                binding_bytes: 1 << 30,
+                buffer_bytes: 1 << 31,
+                ..Capabilities::BASELINE
+            },
+        ),
+        (
+            "adreno",
+            Capabilities {
+                subgroups: Some((64, 128)),
+                storage_buffers: 16,
+                workgroup_invocations: 512,
+                workgroup_memory: 32 << 10,
+                binding_bytes: 128 << 20,
+                buffer_bytes: 1 << 30,
+                ..Capabilities::BASELINE
+            },
+        ),
+        (
+            "mali",
+            Capabilities {
+                f16: true,
+                subgroups: Some((8, 16)),
+                storage_buffers: 16,
+                workgroup_invocations: 384,
+                workgroup_memory: 32 << 10,
+                binding_bytes: 128 << 20,
+                buffer_bytes: 1 << 30,
+                ..Capabilities::BASELINE
+            },
+        ),
+    ]
+});
 
 /// The names of profiles.
 pub fn names() -> impl Iterator<Item = &'static str> {

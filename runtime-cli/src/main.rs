@@ -15,6 +15,7 @@ mod kernels;
 mod limits;
 mod noise;
 mod output;
+mod quarantine;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         Console::new(global.json, global.out.clone(), global.quiet, global.verbose, color, progress);
     let cache = Cache::new(global.cache.as_deref());
     let logged = global.log.as_deref().map_or(Ok(()), log::start);
+    if !matches!(cli.command, Command::Doctor(_)) {
+        quarantine::obey(&cache, &console);
+    }
     let announced = cli.command.kernels().map_or(Ok(()), |folder| kernels::announce(folder, &console));
     ended(logged.and(announced).and_then(|()| perform(&cli.command, &console, &cache)), &console)
 }

@@ -3,6 +3,9 @@
 /// Features and limits that decide which kernel variants may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
+    /// Kernels that give wrong results there, by the names of what they are launched as; those of several launches are
+    /// joined by `+`.
+    pub without: Vec<String>,
     /// `enable f16;`: 16-bit floats in storage and arithmetic.
     pub f16: bool,
     /// Subgroup operations, with the smallest and largest subgroup size the adapter may pick.
@@ -29,6 +32,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// The limits that every WebGPU implementation has, and no optional feature.
     pub const BASELINE: Capabilities = Capabilities {
+        without: Vec::new(),
         f16: false,
         subgroups: None,
         hides_latency: true,

@@ -91,6 +91,7 @@ pub(super) fn capabilities(
     info: &wgpu::AdapterInfo,
 ) -> Capabilities {
     let mut caps = Capabilities {
+        without: Vec::new(),
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features
             .contains(wgpu::Features::SUBGROUP)
@@ -185,9 +186,24 @@ impl Gpu {
         }
     }
 
+    /// The same device without some kernels.
+    pub(super) fn without_kernels(&self, names: impl IntoIterator<Item = String>) -> Gpu {
+        let mut gpu = self.with_kernels(self.changed.clone());
+        gpu.caps.without.extend(names);
+        gpu
+    }
+
     /// Kernels with other texts than their own.
     pub(super) fn changed(&self) -> &Changed {
         &self.changed
+    }
+
+    /// The source of a kernel.
+    ///
+    /// # Errors
+    /// When a text that stands in for its own does not fit.
+    pub(crate) fn source(&self, kernel: &BoundKernel) -> Result<Source> {
+        self.changed.source(kernel)
     }
 
     pub(crate) fn caps(&self) -> &Capabilities {
@@ -336,7 +352,7 @@ impl Gpu {
     }
 
     fn compile(&self, bound: &BoundKernel, stored: Option<&Stored<'_>>) -> Result<Pipeline> {
-        let source = self.changed.source(bound)?;
+        let source = self.source(bound)?;
         let name = bound.kernel.variant.name;
         let (layout, pipeline_layout) = self.layout(&source)?;
         let pipeline = self.scoped(|| {

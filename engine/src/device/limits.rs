@@ -1,10 +1,14 @@
 //! Narrowing what a device may use to what another one has.
 
+use std::collections::BTreeSet;
+
 use sardonyx_shaders::Capabilities;
 
 /// What two devices both have.
 pub(super) fn meet(a: &Capabilities, b: &Capabilities) -> Capabilities {
+    let both = a.without.iter().chain(&b.without).cloned();
     Capabilities {
+        without: both.collect::<BTreeSet<_>>().into_iter().collect(),
         f16: a.f16 && b.f16,
         // Subgroups have the size that the device at hand gives them.
         subgroups: a.subgroups.filter(|_| b.subgroups.is_some()),

@@ -104,6 +104,14 @@ impl Device {
         }
     }
 
+    /// The same GPU, on which these kernels are not used, by the names of [`crate::KernelTest::kernel`]: what they would do
+    /// is done by others, or, where there are none, by the CPU if the session lets it. The CPU stays as it is.
+    pub fn without_kernels(&self, names: impl IntoIterator<Item = String>) -> Device {
+        let info = self.inner.info.clone();
+        let gpu = self.inner.gpu.as_ref().map(|gpu| gpu.without_kernels(names));
+        Device { inner: Arc::new(Inner { info, gpu }) }
+    }
+
     /// The names of the kernels with other texts than Sardonyx's own.
     pub fn changed_kernels(&self) -> impl Iterator<Item = &'static str> {
         self.inner.gpu.iter().flat_map(|gpu| gpu.changed().names())

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
 pub(crate) use links::Given;
+pub(crate) use place::candidates;
 pub(crate) use run::{Context, WAIT_LIMIT};
 use sardonyx_ops::expr::Expr;
 use sardonyx_ops::ir::graph::ValueId;

@@ -125,6 +125,27 @@ pub(super) fn place(plan: &mut Plan, caps: Option<&Capabilities>, layouts: Layou
     placed
 }
 
+/// The names of what can do a step, best first.
+pub(crate) fn candidates(
+    plan: &Plan,
+    index: usize,
+    caps: &Capabilities,
+    precision: Precision,
+) -> Vec<String> {
+    let layouts = Layouts { f16: caps.f16, precision };
+    let storage = |value: &PlanValue| layouts.storage(value);
+    let step = &plan.steps[index];
+    let operands = epilogue_operands(&plan.values, step, &storage);
+    let lowering = step.op.lower(&problem(&plan.values, step, &operands, &storage), caps);
+    let mut names: Vec<String> = Vec::new();
+    for name in lowering.candidates.iter().map(Candidate::name) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// The best candidate of a step on a device, or every reason against it.
 fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Result<Placed, String> {
     let step = &plan.steps[index];
@@ -149,6 +170,10 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     let mut reasons: Vec<String> =
         lowering.refused.iter().map(|refusal| format!("{}: {}", refusal.kernel, refusal.reason)).collect();
     for candidate in lowering.candidates {
+        if let Some(name) = caps.without.iter().find(|name| **name == candidate.name()) {
+            reasons.push(format!("{name}: left out on this device"));
+            continue;
+        }
         let scratch = |index: usize| {
             let scratch = candidate.scratch.get(index)?;
             Some(buffer_bytes(scratch.storage, scratch.len))

@@ -8,10 +8,11 @@ use sardonyx_ops::Tensor;
 use super::host::HostMemory;
 use super::links::{Links, Origin};
 use super::{BufferPlace, HostPlace, Phase, Program};
-use crate::device::{Device, Gpu, Staging};
+use crate::device::{BoundKernel, Device, Gpu, Staging};
 use crate::device_tensor::DeviceTensor;
 use crate::error::{Error, Result};
 use crate::profile::{HostStage, Recorder};
+use crate::shader::ShaderLaunch;
 use crate::transfer::{from_device, to_device};
 
 /// The longest wait for the device before it counts as hung.
@@ -280,6 +281,15 @@ impl Program {
         gpu.wait(Some(submission), WAIT_LIMIT)?;
         recorder.end(waiting);
         self.finish_device(phase, context, gpu, recorder)
+    }
+
+    /// What is launched, in the order of a run.
+    pub(crate) fn launched(&self) -> impl Iterator<Item = (&BoundKernel, ShaderLaunch)> {
+        self.launches.iter().map(|launch| {
+            let step = &self.details[launch.step];
+            let launched = ShaderLaunch { op: step.op, nodes: step.nodes.clone(), grid: launch.grid };
+            (&launch.kernel, launched)
+        })
     }
 
     /// Records a launch.

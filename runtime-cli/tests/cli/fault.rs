@@ -76,6 +76,68 @@ fn a_fault_in_a_kernel_is_found_at_its_step() {
 }
 
 #[test]
+fn kernels_that_are_wrong_are_left_out() {
+    let scratch = Scratch::new("self-test");
+    scratch.write("deep.onnx", &model::deep(1, 0));
+    plant(&scratch, "planted", "softmax", "exp(v) / sum", "exp(v) / sum * 1.25");
+    let gpus = gpus(&scratch);
+    let doctor = sardonyx(&scratch, &["doctor", "--kernels", "planted", "--cache", "kept", "--json"]);
+    let document = doctor.json();
+    fits("doctor", &document);
+    assert_eq!(doctor.code, i32::from(!gpus.is_empty()), "{}{}", doctor.out, doctor.err);
+    assert!(!scratch.0.join("kept/quarantine.json").exists(), "what is planted is not kept");
+    for gpu in &gpus {
+        let tests =
+            document["kernels"].as_array().unwrap().iter().filter(|test| test["device"] == gpu.as_str());
+        let wrong = tests.filter(|test| !test["fault"].is_null());
+        let names: std::collections::BTreeSet<&str> =
+            wrong.map(|test| test["kernel"].as_str().unwrap()).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["softmax"], "{gpu}");
+    }
+    // What doctor keeps of a device is obeyed by the commands after it.
+    let devices = sardonyx(&scratch, &["devices", "--json"]).json();
+    for device in devices["devices"].as_array().unwrap().iter().filter(|device| device["kind"] != "cpu") {
+        let (id, name) = (device["id"].as_str().unwrap(), device["name"].as_str().unwrap());
+        let key = format!("{name}, {}", device["driver"].as_str().unwrap());
+        let faults = serde_json::json!({"softmax": "wrong", "softmax_row": "wrong"});
+        let kept = serde_json::json!({"engine": env!("CARGO_PKG_VERSION"), "devices": {key: faults}});
+        scratch.write("kept/quarantine.json", kept.to_string().as_bytes());
+        let run = |fallback: &str| {
+            let arguments = ["run", "deep.onnx", "--device", id, "--cache", "kept", "--fallback", fallback];
+            sardonyx(&scratch, &arguments)
+        };
+        let denied = run("deny");
+        assert_ne!(denied.code, 0, "{id}: {}", denied.out);
+        assert!(denied.err.contains("kernels are left out"), "{id}: {}", denied.err);
+        assert!(denied.err.contains("softmax: left out on this device"), "{id}: {}", denied.err);
+        let allowed = run("allow");
+        assert_eq!(allowed.code, 0, "{id}: {}", allowed.err);
+        let json =
+            sardonyx(&scratch, &["run", "deep.onnx", "--device", id, "--cache", "kept", "--json"]).json();
+        assert_eq!(json["device"]["left_out_kernels"], serde_json::json!(["softmax", "softmax_row"]), "{id}");
+    }
+}
+
+#[test]
+fn the_kernels_of_a_plan_can_be_read() {
+    let scratch = Scratch::new("texts");
+    scratch.write("deep.onnx", &model::deep(2, 0));
+    let inspect = |device: &str| {
+        sardonyx(&scratch, &["inspect", "deep.onnx", "--device", device, "--wgsl", "texts", "--json"])
+    };
+    assert!(inspect("cpu").err.contains("the CPU runs no kernels"));
+    for gpu in gpus(&scratch) {
+        let document = inspect(&gpu).json();
+        let shaders = document["shaders"].as_array().unwrap();
+        let softmax = shaders.iter().find(|shader| shader["launches"][0]["operator"] == "Softmax").unwrap();
+        assert_eq!(softmax["launches"][0]["nodes"][0], "block_0/Softmax", "{gpu}: {softmax}");
+        let file = scratch.0.join("texts").join(softmax["file"].as_str().unwrap());
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.starts_with("// Softmax block_0/Softmax") && text.contains("fn main("), "{gpu}: {text}");
+    }
+}
+
+#[test]
 fn kernels_that_cannot_stand_in_are_refused() {
     let scratch = Scratch::new("unfit");
     scratch.write("deep.onnx", &model::deep(1, 0));

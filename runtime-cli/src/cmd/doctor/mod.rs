@@ -1,5 +1,6 @@
 //! `sardonyx doctor`: what is wrong with this machine's devices, and what to do about it.
 
+mod kernels;
 mod matrix;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,12 @@ pub struct Args {
     /// Write what was found to FILE.zip, for those who help: no inputs, no weights
     #[arg(long, value_name = "FILE.zip")]
     bundle: Option<PathBuf>,
+    /// Leave out the self-test of every kernel
+    #[arg(long)]
+    quick: bool,
+    /// Test kernels NAME with the text of DIR/NAME.wgsl instead; what is wrong with them is not kept
+    #[arg(long = "kernels", value_name = "DIR", conflicts_with = "quick")]
+    pub changed: Option<PathBuf>,
     #[command(flatten)]
     matrix: MatrixArgs,
 }
@@ -78,8 +85,9 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
     let mut checks = vec![loader(&devices)];
     let mut states = Vec::new();
     let diagnosed = console.progress(devices.len() as u64, "devices");
+    let mut tests = Vec::new();
     for info in &devices {
-        let own = device(info);
+        let own = device(info, arguments, cache, console, &mut tests)?;
         let worst = own.iter().map(|check| check.state).max().unwrap_or(State::Ok);
         states.push((info.id.clone(), info.name.clone(), worst.word()));
         checks.extend(own);
@@ -99,6 +107,7 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
     let mut document = Map::new();
     document.insert("engine".to_owned(), describe::engine());
     document.insert("checks".to_owned(), checks.iter().map(Check::document).collect());
+    document.insert("kernels".to_owned(), Value::Array(tests));
     document.insert("worst".to_owned(), json!(worst.word()));
     if let Some(path) = &arguments.bundle {
         bundle(path, &document, &devices)?;
@@ -125,13 +134,20 @@ fn loader(devices: &[DeviceInfo]) -> Check {
     }
 }
 
-/// Does a device open, agree with the CPU, and tell the time?
-fn device(info: &DeviceInfo) -> Vec<Check> {
-    let opened = match Device::open(Select::parse(&info.id)) {
+/// Does a device open, are its kernels right, does it agree with the CPU, and tell the time? Adds the tests of kernels.
+fn device(
+    info: &DeviceInfo,
+    arguments: &Args,
+    cache: &Cache,
+    console: &Console,
+    tests: &mut Vec<Value>,
+) -> Result<Vec<Check>, Failure> {
+    let mut opened = match Device::open(Select::parse(&info.id)) {
         Ok(device) => device,
         Err(error) => {
             let next = "update or reinstall the driver; choose another device meanwhile";
-            return vec![Check::new(format!("{} opens", info.id), State::Fail, error.to_string()).next(next)];
+            let check = Check::new(format!("{} opens", info.id), State::Fail, error.to_string());
+            return Ok(vec![check.next(next)]);
         }
     };
     let driver =
@@ -142,6 +158,11 @@ fn device(info: &DeviceInfo) -> Vec<Check> {
         let check = Check::new(format!("{} driver defect", info.id), State::Warn, found);
         checks.push(check.next(format!("update the driver; known from {}", quirk.source)));
     }
+    if info.kind != DeviceKind::Cpu && !arguments.quick {
+        let own;
+        (opened, own) = kernels::test(&opened, arguments.changed.as_deref(), cache, console, tests)?;
+        checks.push(own);
+    }
     let what = format!("{} agrees with the CPU", info.id);
     checks.push(match agrees(&opened) {
         Ok(text) => Check::new(what, State::Ok, text),
@@ -151,7 +172,7 @@ fn device(info: &DeviceInfo) -> Vec<Check> {
     if info.kind != DeviceKind::Cpu {
         checks.extend([timestamps(&opened), limits(info)]);
     }
-    checks
+    Ok(checks)
 }
 
 /// Runs a tiny model there and on the CPU.

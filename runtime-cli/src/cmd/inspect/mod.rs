@@ -5,6 +5,7 @@
 mod content;
 mod dot;
 pub mod planned;
+mod shaders;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,9 @@ pub struct Args {
     /// Write the graph in the DOT language to FILE (- for standard output)
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
+    /// Write the kernels of the plan, as they are compiled for the device, to DIR, a file each
+    #[arg(long, value_name = "DIR")]
+    wgsl: Option<PathBuf>,
     #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
@@ -101,7 +105,7 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         content::nodes(&proto.graph, &mut document, console)?;
     }
     drop(proto);
-    if shows(Part::Plan) || shows(Part::Memory) {
+    if shows(Part::Plan) || shows(Part::Memory) || arguments.wgsl.is_some() {
         let opened = Opened::open(&arguments.model, console)?;
         let planned = planned::plan(&opened, &arguments.sizes, &arguments.device, console)
             .map_err(|failure| failure.in_model(opened.name()))?;
@@ -110,6 +114,9 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         }
         if shows(Part::Memory) {
             planned.show_memory(&mut document, console)?;
+        }
+        if let Some(folder) = &arguments.wgsl {
+            shaders::write(&planned, folder, &mut document, console)?;
         }
     }
     console.finish("inspect", document)
