@@ -1,5 +1,6 @@
 //! Heap allocations of a run, counted. What a session does for the caller's convenience (finding inputs by name, handing
-//! out outputs) is not in it: a context is what hosts use that run again and again.
+//! out outputs) is not in it: a context is what hosts use that run again and again. Kernels on the CPU have their working
+//! memory from the program; only products of two large computed matrices take some in the crate `gemm`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
 #![allow(

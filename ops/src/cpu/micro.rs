@@ -68,8 +68,14 @@ pub(crate) fn pack<'a>(
     for (panel, first) in panels.chunks_exact_mut(depth * COLUMNS).zip((0..columns).step_by(COLUMNS)) {
         let width = COLUMNS.min(columns - first);
         for (row, slots) in panel.chunks_exact_mut(COLUMNS).enumerate() {
+            let from = at(row, first);
+            // A plain size makes it two moves of vectors.
+            if let (true, Some(whole)) = (width == COLUMNS, from.first_chunk::<COLUMNS>()) {
+                slots.copy_from_slice(whole);
+                continue;
+            }
             let (own, rest) = slots.split_at_mut(width);
-            own.iter_mut().zip(at(row, first)).for_each(|(slot, &x)| *slot = x);
+            own.iter_mut().zip(from).for_each(|(slot, &x)| *slot = x);
             rest.fill(0.0);
         }
     }

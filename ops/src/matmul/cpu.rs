@@ -62,10 +62,11 @@ fn has_rows(product: &Product) -> bool {
     product.depth > 0 && product.a.1 == 1 && (product.b.0 == 1 || product.b.1 == 1)
 }
 
-/// How many right factors a run puts in panels first; `None` where the rows of the left one are too few for that to pay.
+/// How many right factors a run puts in panels first; `None` where that does not pay: with few rows on the left, and for
+/// large ones, which other kernels put in order piece by piece.
 fn packs(product: &Product) -> Option<usize> {
     const FEW: usize = 8;
-    const LARGEST: usize = 16 << 20;
+    const LARGEST: usize = 4 << 10;
     let same = product.b_batch.iter().all(|&stride| stride == 0);
     let matrices = if same { product.count().min(1) } else { product.count() };
     let len = micro::packed_len(product.depth, product.columns)?.checked_mul(matrices)?;
