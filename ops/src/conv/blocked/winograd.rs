@@ -2,7 +2,8 @@
 //! their windows take 36. F(2×2, 3×3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
 //!
 //! Each tile of 4 by 4 input elements becomes 16 points, `Bᵀ d B`; each window of weights does once, `G g Gᵀ`. At each
-//! point the channels are summed by a product of matrices, and four sums in the end make the results, `Aᵀ m A`.
+//! point the channels are summed by a product of matrices, and four sums in the end make the results, `Aᵀ m A`. Rounding
+//! errors stay those of sums of as many products; an element that is infinite makes all four results NaN.
 
 #![allow(unsafe_code, reason = "the innermost loops take pointers")]
 
