@@ -3,9 +3,10 @@
 
 #![allow(unsafe_code, reason = "pointers into checked slices, and code for instructions that were detected")]
 
+use super::run_tiles;
 use crate::conv::cpu::inside;
 use crate::conv::window::Sizes;
-use crate::cpu::tiles::{Grid, Tile, for_each_tile};
+use crate::cpu::tiles::{Grid, Tile};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::vector::Avx2;
 use crate::cpu::vector::{Isa, LANES, Plain, Vector};
@@ -227,18 +228,7 @@ impl DepthwiseKernel {
 
 impl CpuKernel for DepthwiseKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
-        let added = self.ending.and_then(|ending| ending.operand(run));
-        let (Some(Some(x)), Some(output)) = (run.inputs.first(), run.outputs.first_mut()) else {
-            return Err(OpError::Internal("a missing operand"));
-        };
-        let (x, output) = (x.slice::<f32>(), output.slice::<f32>());
-        if self.ending.is_some_and(|ending| ending.added.is_some())
-            && added.map(<[f32]>::len) != Some(output.len())
-        {
-            return Err(OpError::Internal("an operand of another size"));
-        }
-        let finish = if self.ending.is_some() { None } else { run.finish };
-        for_each_tile(output, 0, &self.grid, (&mut [], 0), finish, |tile, _| self.tile(x, added, tile))
+        run_tiles(run, self.ending, &self.grid, 0, |x, added, tile, _| self.tile(x, added, tile))
     }
 
     fn finishes(&self) -> bool {

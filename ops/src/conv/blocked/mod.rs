@@ -15,6 +15,8 @@ use winograd::WinogradKernel;
 
 use super::conv::Conv;
 use super::window::Sizes;
+use crate::cpu::scratch_floats;
+use crate::cpu::tiles::{Grid, Tile, for_each_tile};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
 use crate::ir::dim::from_known;
@@ -24,7 +26,7 @@ use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::layout::{Blocking, Ending, Reorder, Source, blocked_dims};
 use crate::movement::sizes::{required, view};
-use crate::operator::{Cost, CpuKernel, Operator, Role};
+use crate::operator::{Cost, CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
 /// A convolution with constant weights over values in blocks.
@@ -158,4 +160,26 @@ impl BlockedConv {
         let constants = (weights.view().slice::<f32>(), bias);
         Some(Box::new(DepthwiseKernel::new(self.sizes, isa, constants, Ending::of(problem))))
     }
+}
+
+/// Runs a kernel over blocks: `tile` gets the input, what the ending adds, a tile of the output, and a piece of the scratch
+/// memory of `share` elements. What is no ending follows each tile.
+fn run_tiles(
+    run: &mut CpuRun<'_, '_>,
+    ending: Option<Ending>,
+    grid: &Grid,
+    share: usize,
+    tile: impl Fn(&[f32], Option<&[f32]>, &mut Tile<'_>, &mut [f32]) -> Result<(), OpError> + Sync,
+) -> Result<(), OpError> {
+    let added = ending.and_then(|ending| ending.operand(run));
+    let (Some(Some(x)), Some(output)) = (run.inputs.first(), run.outputs.first_mut()) else {
+        return Err(OpError::Internal("a missing operand"));
+    };
+    let (x, output) = (x.slice::<f32>(), output.slice::<f32>());
+    if ending.is_some_and(|ending| ending.added.is_some()) && added.map(<[f32]>::len) != Some(output.len()) {
+        return Err(OpError::Internal("an operand of another size"));
+    }
+    let scratch = (scratch_floats(run.scratch), share);
+    let finish = if ending.is_some() { None } else { run.finish };
+    for_each_tile(output, 0, grid, scratch, finish, |part, scratch| tile(x, added, part, scratch))
 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::micro::{self, BLOCKS, Groups, Sums};
+use super::run_tiles;
 use crate::conv::window::Sizes;
 use crate::cpu::packed::{self, Packed};
-use crate::cpu::scratch_floats;
-use crate::cpu::tiles::{Grid, Tile, for_each_tile};
+use crate::cpu::tiles::{Grid, Tile};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::vector::Avx2;
 use crate::cpu::vector::{Isa, LANES, Plain, Vector};
@@ -373,20 +373,8 @@ unsafe fn into_results(isa: Isa, from: *const f32, stride: usize, target: &Targe
 
 impl CpuKernel for WinogradKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
-        let added = self.ending.and_then(|ending| ending.operand(run));
-        let (Some(Some(x)), Some(output)) = (run.inputs.first(), run.outputs.first_mut()) else {
-            return Err(OpError::Internal("a missing operand"));
-        };
-        let (x, output) = (x.slice::<f32>(), output.slice::<f32>());
-        if self.ending.is_some_and(|ending| ending.added.is_some())
-            && added.map(<[f32]>::len) != Some(output.len())
-        {
-            return Err(OpError::Internal("an operand of another size"));
-        }
-        let scratch = (scratch_floats(run.scratch), self.share());
         let size = self.sizes.inputs * self.sizes.input_plane();
-        let finish = if self.ending.is_some() { None } else { run.finish };
-        for_each_tile(output, 0, &self.grid, scratch, finish, |tile, scratch| {
+        run_tiles(run, self.ending, &self.grid, self.share(), |x, added, tile, scratch| {
             let image = x.get(tile.plane * size..(tile.plane + 1) * size);
             self.tile(image.unwrap_or(&[]), added, tile, scratch)
         })
