@@ -82,7 +82,8 @@ impl PlanSession {
         precision: Precision,
     ) -> Result<PlanSession> {
         program::suit(&mut plan, device);
-        let settings = Settings { fallback, precision, memory_budget: None, taps: false };
+        let choices = program::Choices::default();
+        let settings = Settings { fallback, precision, memory_budget: None, taps: false, choices };
         Ok(PlanSession { bound: Bound::new(plan, device, settings, Compiler::default())? })
     }
 

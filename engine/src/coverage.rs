@@ -30,7 +30,7 @@ impl SessionBuilder {
             let graph = sardonyx_importer::prepare(model.graph(), &options)?.graph;
             let stage = sardonyx_importer::plan(&graph, &facts, &options)?;
             let placement = match stage.work {
-                Work::Compiled(plan) => program::placement(plan, &device, settings.precision),
+                Work::Compiled(plan) => program::placement(plan, &device, &settings),
                 Work::Evaluate { node, reason, .. } => Placement {
                     steps: vec![PlacedStep {
                         op: node.op.name(),

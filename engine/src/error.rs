@@ -136,6 +136,12 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A saved plan that is none, or that is not the plan of this model here. See [`crate::SavedPlan`].
+    #[error("the saved plan cannot be used: {what}")]
+    Plan {
+        /// What is wrong.
+        what: String,
+    },
     /// A result holds another element type than was asked for, or has no such name.
     #[error("output \"{name}\": {problem}")]
     Output {
@@ -169,6 +175,7 @@ impl Error {
             Error::Output { .. } => "SDX-0506",
             Error::Bind { .. } => "SDX-0508",
             Error::Kernel { .. } => "SDX-0509",
+            Error::Plan { .. } => "SDX-0511",
             Error::Tensor(_) => "SDX-0507",
             Error::NoDevice { .. } => "SDX-0601",
             Error::Device { lost: false, .. } => "SDX-0602",
@@ -204,6 +211,7 @@ impl Error {
             Error::InputType { expected, .. } => format!("convert the data to {expected}"),
             Error::NoDevice { .. } => "list the devices: sardonyx devices".to_owned(),
             Error::Device { lost: true, .. } => "open the device and build the session again".to_owned(),
+            Error::Plan { .. } => "save the plan again: Session::plan, inspect --save-plan".to_owned(),
             Error::DeviceTimeout { .. } => "try a smaller input, another device, or the CPU".to_owned(),
             Error::Internal(_) => "this is a defect in Sardonyx: please report it with the model".to_owned(),
             _ => return None,

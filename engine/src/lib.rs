@@ -26,7 +26,8 @@
 //! * An [`Observer`] is called for every plan, compilation, fallback, run and error of a session, with the device and the
 //!   digests of model and plan.
 //! * The subscriber of the crate [`tracing`](https://docs.rs/tracing) sees the spans `load`, `plan`, `compile` and `run`
-//!   at the level of information, and within a run a span `stage` for each of [`HostStage`] at the level of debugging.
+//!   at the level of information. At the level of debugging there are `prepare`, what is done once for all sizes, within
+//!   `plan` its parts `fuse`, `decide`, `verify` and `weights`, and within a run a span `stage` for each of [`HostStage`].
 //!   Without a subscriber they cost a load of an atomic each.
 //! * The recorder of the crate [`metrics`](https://docs.rs/metrics) counts the sessions that
 //!   [`SessionBuilder::metrics`] gives a name. It must be installed before they are built.
@@ -62,6 +63,7 @@ mod observer;
 mod placement;
 mod profile;
 mod program;
+mod saved_plan;
 mod self_test;
 mod session;
 mod shader;
@@ -88,6 +90,7 @@ pub use sardonyx_ops::ir::dim::Dim;
 pub use sardonyx_ops::plan::{Decision, Outcome};
 pub use sardonyx_ops::{DType, Element, Item, Tensor, TensorError};
 pub use sardonyx_shaders::Capabilities;
+pub use saved_plan::{SavedPlan, SavedStep};
 pub use self_test::KernelTest;
 pub use session::{Fallback, Precision, RunOptions, Session, SessionBuilder};
 pub use shader::{Shader, ShaderLaunch};

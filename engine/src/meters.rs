@@ -40,16 +40,11 @@ impl Meters {
     /// Registers the metrics of a session under the name that the host calls the model by.
     pub(crate) fn new(name: &str, model: &Model, device: &Device, precision: Precision) -> Meters {
         describe();
-        let precision = match precision {
-            Precision::Model => "model",
-            Precision::F16 => "f16",
-            Precision::F32 => "f32",
-        };
         let labels = vec![
             Label::new("model", name.to_owned()),
             Label::new("model_digest", model.digest().to_string()),
             Label::new("device", device.info().id.clone()),
-            Label::new("precision", precision),
+            Label::new("precision", precision.name()),
         ];
         let with = |name: &'static str, value: &'static str| {
             let mut labels = labels.clone();

@@ -27,6 +27,7 @@ use crate::observer::{Observer, Observers};
 use crate::placement::Placement;
 use crate::profile::Recorder;
 use crate::program::Settings;
+use crate::saved_plan::{SavedPlan, Sizes};
 use crate::shader::{self, Shader};
 use crate::stages::{self, Maker, Stage, Stages};
 use crate::values::{Inputs, Outputs, Value};
@@ -54,6 +55,24 @@ pub enum Precision {
     F32,
 }
 
+impl Precision {
+    /// The word for people and files: `model`, `f16` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Model => "model",
+            Precision::F16 => "f16",
+            Precision::F32 => "f32",
+        }
+    }
+
+    /// The precision of this name.
+    pub fn named(name: &str) -> Option<Precision> {
+        [Precision::Model, Precision::F16, Precision::F32]
+            .into_iter()
+            .find(|precision| precision.name() == name)
+    }
+}
+
 /// Makes sessions. Nothing is checked before [`SessionBuilder::build`].
 #[derive(Clone, Debug, Default)]
 pub struct SessionBuilder {
@@ -69,6 +88,7 @@ pub struct SessionBuilder {
     dims: BTreeMap<String, usize>,
     shapes: BTreeMap<String, Vec<usize>>,
     pub(crate) options: PlanOptions,
+    plan: Option<Arc<SavedPlan>>,
 }
 
 impl SessionBuilder {
@@ -141,6 +161,15 @@ impl SessionBuilder {
         self
     }
 
+    /// Builds exactly the plan that was saved, with its sizes, precision, passes and kernels; see [`Session::plan`].
+    pub fn plan(mut self, plan: SavedPlan) -> Self {
+        self.precision = plan.precision;
+        self.options.disabled_passes.clone_from(&plan.disabled_passes);
+        self.shapes.extend(plan.inputs.iter().cloned());
+        self.plan = Some(Arc::new(plan));
+        self
+    }
+
     /// Leaves out a pass of the planner, to find out which one is at fault.
     pub fn disable_pass(mut self, name: &str) -> Self {
         self.options.disabled_passes.push(name.to_owned());
@@ -151,8 +180,8 @@ impl SessionBuilder {
     /// [`SessionBuilder::shape`], everything is planned and compiled now; otherwise at the first run with new sizes.
     ///
     /// # Errors
-    /// When a name is not in the model, sizes contradict it, an operator has no place, memory exceeds the budget, or
-    /// the device refuses.
+    /// When a name is not in the model, sizes contradict it, an operator has no place, memory exceeds the budget, the
+    /// device refuses, or the plan is not the one that was saved.
     pub fn build(self, model: &Model) -> Result<Session> {
         let device = self.opened()?;
         let mut hooks = Hooks { observers: self.observers.clone(), model: model.clone(), device };
@@ -165,6 +194,8 @@ impl SessionBuilder {
 
     fn build_with(self, hooks: Hooks) -> Result<Session> {
         let model = &hooks.model;
+        let saved = self.plan.clone();
+        saved.as_ref().map_or(Ok(()), |saved| saved.check_origin(&hooks.device))?;
         let facts = self.input_facts(model)?;
         let threads = self.threads.unwrap_or(0);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -173,7 +204,8 @@ impl SessionBuilder {
             .build()
             .map_err(|error| Error::Internal(error.to_string()))?;
         let settings = self.settings();
-        let prepared = unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?))?;
+        let prepare = || unwound(|| Ok(sardonyx_importer::prepare(model.graph(), &self.options)?));
+        let prepared = tracing::debug_span!("prepare").in_scope(prepare)?;
         let session = Session {
             graph: prepared.graph,
             decisions: prepared.decisions,
@@ -188,6 +220,7 @@ impl SessionBuilder {
             hooks: Arc::new(hooks),
         };
         session.prepare()?;
+        saved.map_or(Ok(()), |saved| saved.check(&session))?;
         Ok(session)
     }
 
@@ -206,6 +239,7 @@ impl SessionBuilder {
             precision: self.precision,
             memory_budget: self.memory_budget,
             taps: self.taps,
+            choices: self.plan.as_ref().map(|plan| plan.choices()).unwrap_or_default(),
         }
     }
 
@@ -302,6 +336,15 @@ impl Session {
         met.iter().map(|stage| stage.text.as_str()).collect()
     }
 
+    /// What was decided, to be kept and built again with [`SessionBuilder::plan`].
+    ///
+    /// # Errors
+    /// [`Error::Plan`] when the sizes of inputs were not known when the session was built, or the sizes of other values
+    /// depend on data.
+    pub fn plan(&self) -> Result<SavedPlan> {
+        SavedPlan::of(self)
+    }
+
     /// The kernels in WGSL that run, each once, likewise. Empty on the CPU.
     ///
     /// # Errors
@@ -391,7 +434,7 @@ impl Session {
     fn maker(&self) -> Maker<'_> {
         Maker {
             hooks: &self.hooks,
-            settings: self.settings,
+            settings: &self.settings,
             options: &self.options,
             pool: &self.pool,
             cache: self.cache.as_ref(),
@@ -406,6 +449,27 @@ impl Session {
             return Err(Error::Bind { what });
         }
         unwound(|| self.stages.get(&self.graph, &[], &self.facts, &self.maker()))
+    }
+
+    /// The digest of the plan and the dimensions of the inputs, when all sizes were known and the model is planned in one piece.
+    pub(crate) fn whole_plan(&self) -> Option<(Digest, Sizes)> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let [stage] = met.as_slice() else { return None };
+        stage.compiled()?;
+        let names = self.hooks.model.inputs().iter().map(|input| input.name.to_string());
+        let inputs: Option<Vec<_>> =
+            names.zip(&self.facts).map(|(name, fact)| Some((name, fact.dims()?))).collect();
+        Some((stage.digest, inputs?))
+    }
+
+    /// How floats are stored.
+    pub(crate) fn precision(&self) -> Precision {
+        self.settings.precision
+    }
+
+    /// Passes that do not run.
+    pub(crate) fn disabled_passes(&self) -> &[String] {
+        &self.options.disabled_passes
     }
 
     /// The threads of the CPU path.

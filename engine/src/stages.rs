@@ -62,7 +62,7 @@ enum Ready {
 /// What stages are made with.
 pub(crate) struct Maker<'a> {
     pub(crate) hooks: &'a Hooks,
-    pub(crate) settings: Settings,
+    pub(crate) settings: &'a Settings,
     pub(crate) options: &'a PlanOptions,
     pub(crate) pool: &'a rayon::ThreadPool,
     pub(crate) cache: Option<&'a CacheFolder>,
@@ -126,7 +126,8 @@ fn sizes(facts: &[Fact]) -> String {
 }
 
 fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
-    let planned = sardonyx_importer::plan(graph, facts, maker.options)?;
+    let fuse = || sardonyx_importer::plan(graph, facts, maker.options);
+    let planned = tracing::debug_span!("fuse").in_scope(fuse)?;
     let mut decisions = Vec::new();
     let (work, text, digest) = match planned.work {
         Work::Compiled(mut plan) => {
@@ -137,7 +138,9 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
             let text = plan.to_string();
             decisions = std::mem::take(&mut plan.decisions);
             let digest = Digest::of(text.as_bytes());
-            (Ready::Compiled(Box::new(bind(plan, digest, maker)?)), text, digest)
+            // Weights are put in order by the threads that the session may use.
+            let bound = install(maker.pool, || bind(plan, digest, maker))?;
+            (Ready::Compiled(Box::new(bound)), text, digest)
         }
         Work::Evaluate { node, reason, .. }
             if maker.hooks.device.gpu().is_some() && maker.settings.fallback == Fallback::Deny =>
@@ -162,7 +165,7 @@ fn make(graph: &Graph, facts: &[Fact], maker: &Maker<'_>) -> Result<Stage> {
 fn bind(plan: Plan, digest: Digest, maker: &Maker<'_>) -> Result<Bound> {
     let hooks = maker.hooks;
     let told = Some((&hooks.observers, hooks.about(Some(digest))));
-    Bound::new(plan, &hooks.device, maker.settings, Compiler { cache: maker.cache, told })
+    Bound::new(plan, &hooks.device, maker.settings.clone(), Compiler { cache: maker.cache, told })
 }
 
 /// Runs a stage and those after it. Returns the outputs and the stages met.

@@ -5,8 +5,8 @@ use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::{Capabilities, Kernel};
 
 use crate::broadcast::Strides;
-use crate::ir::tensor::Tensor;
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// A tensor bound to a dispatch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,7 +55,7 @@ pub struct Candidate {
     /// Launches in order.
     pub dispatches: Vec<Dispatch>,
     /// Constants in the layout that the kernels want, with their storage on the device.
-    pub packed: Vec<(Tensor, Storage)>,
+    pub packed: Vec<(Repacked, Storage)>,
     /// Scratch memory.
     pub scratch: Vec<Scratch>,
 }

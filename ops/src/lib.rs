@@ -29,6 +29,7 @@ pub mod quantize;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;
+pub mod repacked;
 pub mod resize;
 pub mod restricted;
 pub mod sequence;

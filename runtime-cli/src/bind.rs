@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sardonyx::{Device, Error, Fallback, Model, Select, Session, SessionBuilder};
+use sardonyx::{Device, Error, Fallback, Model, SavedPlan, Select, Session, SessionBuilder};
 use sardonyx_importer::ImportError;
 
-use crate::cli::{DeviceArgs, Settings, SizeArgs};
+use crate::cli::{DeviceArgs, PlanArgs, Settings, SizeArgs};
 use crate::failure::{Exit, Failure, Fault, Report};
+use crate::formats::{MOST_BYTES, read_file};
 use crate::input::Signature;
 use crate::input::sizes::Sizes;
 use crate::kernels;
@@ -121,6 +122,16 @@ pub fn open_as_set(name: &str, settings: &Settings) -> Result<Device, Failure> {
     settings.kernels.as_deref().map_or(Ok(device.clone()), |folder| kernels::change(&device, folder))
 }
 
+/// The plan of a file.
+///
+/// # Errors
+/// When the file cannot be read, or is none.
+fn saved_plan(path: &Path) -> Result<SavedPlan, Failure> {
+    let text = String::from_utf8(read_file(path, MOST_BYTES)?.to_vec());
+    let no_text = |_| Failure::new(Fault::Malformed, format!("{} is no text", path.display()));
+    SavedPlan::from_json(&text.map_err(no_text)?).map_err(|error| failure(&error, Path::new("")))
+}
+
 /// A session builder with everything that the arguments say; `default` is the fallback when they do not.
 pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> SessionBuilder {
     let mut builder = Session::builder()
@@ -137,6 +148,27 @@ pub fn builder(device: &Device, settings: &Settings, default: Fallback) -> Sessi
         builder = builder.memory_budget(bytes);
     }
     builder
+}
+
+/// The same with the plan of `--plan`.
+///
+/// # Errors
+/// When the file cannot be read or is none, or the plan has another precision.
+pub fn planned_builder(
+    device: &Device,
+    settings: &Settings,
+    plan: &PlanArgs,
+    default: Fallback,
+) -> Result<SessionBuilder, Failure> {
+    let builder = builder(device, settings, default);
+    let Some(path) = &plan.plan else { return Ok(builder) };
+    let plan = saved_plan(path)?;
+    let (saved, asked) = (plan.precision.name(), settings.precision.name());
+    if saved != asked {
+        let message = format!("{} is a plan for --precision {saved}, not {asked}", path.display());
+        return Err(Failure::new(Fault::Usage, message));
+    }
+    Ok(builder.plan(plan))
 }
 
 /// Opens the device of the arguments.
@@ -173,7 +205,7 @@ fn exit(error: &Error) -> Exit {
     match error {
         Error::Model(error) if matches!(**error, ImportError::Io { .. }) => Exit::File,
         Error::Model(_) | Error::Unsupported { .. } | Error::Step { .. } => Exit::Model,
-        Error::UnknownName { .. } | Error::Kernel { .. } => Exit::Usage,
+        Error::UnknownName { .. } | Error::Kernel { .. } | Error::Plan { .. } => Exit::Usage,
         Error::InputName { .. } | Error::InputType { .. } | Error::InputShape { .. } => Exit::Input,
         Error::Output { .. } | Error::Tensor(_) => Exit::Input,
         Error::NoDevice { .. }

@@ -181,6 +181,15 @@ fn passes() -> clap::builder::PossibleValuesParser {
     names().chain([ALL]).collect::<Vec<_>>().into()
 }
 
+/// Which plan to run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Device")]
+pub struct PlanArgs {
+    /// Run exactly the plan that `inspect --save-plan` wrote, with its sizes, passes and kernels, or refuse
+    #[arg(long, value_name = "FILE.json", conflicts_with = "disable_pass")]
+    pub plan: Option<PathBuf>,
+}
+
 /// Sizes that the model leaves open.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]
@@ -247,11 +256,7 @@ pub enum PrecisionArg {
 impl PrecisionArg {
     /// The word of the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            PrecisionArg::Model => "model",
-            PrecisionArg::F16 => "f16",
-            PrecisionArg::F32 => "f32",
-        }
+        Precision::from(self).name()
     }
 }
 

@@ -15,21 +15,32 @@ pub struct Bound {
     pub pieces: Vec<u32>,
     /// Bytes of every piece but the last of a tensor: a power of two.
     pub piece_bytes: u64,
+    /// Operands of the expression that lie where one of its results goes: the tensor read, and the tensor written. They have
+    /// no binding of their own, so that nothing is bound twice and the compiler sees that they are the same memory.
+    pub replaced: Vec<(usize, usize)>,
 }
 
 impl Bound {
     /// How `tensors` of so many bytes are bound on a device.
-    pub fn new(caps: &Capabilities, writable: u64, tensors: &[u64]) -> Bound {
+    pub fn new(caps: &Capabilities, writable: u64, replaced: Vec<(usize, usize)>, tensors: &[u64]) -> Bound {
         let pieces: Vec<u32> = tensors.iter().map(|&bytes| caps.pieces(bytes)).collect();
         match pieces.iter().all(|&count| count == 1) {
-            true => Bound { writable, ..Bound::default() },
-            false => Bound { writable, pieces, piece_bytes: caps.piece_bytes() },
+            true => Bound { writable, replaced, ..Bound::default() },
+            false => Bound { writable, pieces, piece_bytes: caps.piece_bytes(), replaced },
         }
     }
 
-    /// In how many pieces a tensor is bound.
+    /// In how many pieces a tensor is bound; 0 when it is bound with the one that replaces it.
     pub fn pieces(&self, tensor: usize) -> u32 {
-        self.pieces.get(tensor).copied().unwrap_or(1)
+        match self.replaced_by(tensor) {
+            Some(_) => 0,
+            None => self.pieces.get(tensor).copied().unwrap_or(1),
+        }
+    }
+
+    /// The tensor that is written over one that is read.
+    pub fn replaced_by(&self, tensor: usize) -> Option<usize> {
+        self.replaced.iter().find(|(read, _)| *read == tensor).map(|(_, write)| *write)
     }
 
     /// Whether a read is bound as if it were written.
@@ -51,7 +62,10 @@ impl Bound {
 pub(crate) struct Slot<'a> {
     /// The first binding.
     pub(crate) index: usize,
+    /// What its accessors are called after.
     pub(crate) name: &'a str,
+    /// The array: its own, or that of the tensor that replaces it.
+    pub(crate) array: &'a str,
     pub(crate) write: bool,
     pub(crate) pieces: u32,
     pub(crate) piece_bytes: u64,
@@ -60,6 +74,9 @@ pub(crate) struct Slot<'a> {
 impl Slot<'_> {
     /// Writes the bindings: arrays of elements of this WGSL type and size.
     pub(crate) fn declare(&self, out: &mut String, element: &str, bytes: u64) {
+        if self.name != self.array {
+            return;
+        }
         let access = if self.write { "read_write" } else { "read" };
         let mut declare = |index: usize, name: &str| {
             let binding = self.index + index;
@@ -100,8 +117,8 @@ impl Slot<'_> {
     /// An expression: the array element at an index.
     pub(crate) fn load(&self, at: &str) -> String {
         match self.pieces {
-            0 | 1 => format!("{}[{at}]", self.name),
-            _ => format!("{}_load({at})", self.name),
+            0 | 1 => format!("{}[{at}]", self.array),
+            _ => format!("{}_load({at})", self.array),
         }
     }
 
@@ -121,14 +138,18 @@ mod tests {
     #[test]
     fn pieces_cover_a_tensor() {
         let caps = Capabilities { binding_bytes: 1000, ..Capabilities::BASELINE };
-        let bound = Bound::new(&caps, 2, &[16, 1000, 1008, 2048]);
+        let bound = Bound::new(&caps, 2, Vec::new(), &[16, 1000, 1008, 2048]);
         assert_eq!((bound.pieces.as_slice(), bound.piece_bytes), ([1, 1, 2, 4].as_slice(), 512));
         assert_eq!((bound.writable(0), bound.writable(1), bound.writable(64)), (false, true, false));
         assert_eq!(bound.ranges(0, 16).collect::<Vec<_>>(), [(0, 16)]);
         assert_eq!(bound.ranges(2, 1008).collect::<Vec<_>>(), [(0, 512), (512, 496)]);
         assert_eq!(bound.ranges(3, 2048).map(|(_, bytes)| bytes).sum::<u64>(), 2048);
-        let whole = Bound::new(&caps, 0, &[16, 1000]);
+        let whole = Bound::new(&caps, 0, Vec::new(), &[16, 1000]);
         assert_eq!(whole, Bound::default());
         assert_eq!(whole.ranges(1, 1000).collect::<Vec<_>>(), [(0, 1000)]);
+        let replaced = Bound::new(&caps, 0, vec![(1, 2)], &[16, 2048, 2048]);
+        assert_eq!([0, 1, 2].map(|tensor| replaced.pieces(tensor)), [1, 0, 4]);
+        assert_eq!((replaced.replaced_by(1), replaced.replaced_by(2)), (Some(2), None));
+        assert_eq!(replaced.ranges(1, 2048).count(), 0);
     }
 }

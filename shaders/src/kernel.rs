@@ -84,7 +84,7 @@ impl Kernel {
         text.push_str(&body);
         let mut slots = Slots { bound, tensors: 0, bindings: 0, writable: 0 };
         for (input, (storage, width)) in variant.inputs.iter().zip(&self.inputs) {
-            storage::write_input(&mut text, &slots.next(input.name, false), *storage, *width);
+            storage::write_input(&mut text, &slots.next(input.name, input.name, false), *storage, *width);
             let value = storage.value();
             let (name, one, four) = (input.name, value.scalar(), value.vector());
             let _ = writeln!(text, "alias {name}_value = {one};\nalias {name}_value4 = {four};");
@@ -100,15 +100,18 @@ impl Kernel {
                 lanes.join(", ")
             );
         }
+        let before = variant.inputs.len() + self.expression.operands.len();
         for (index, operand) in self.expression.operands.iter().enumerate() {
             let name = format!("e{index}");
-            let slot = slots.next(&name, false);
+            let replaced = bound.replaced_by(slots.tensors).and_then(|tensor| tensor.checked_sub(before));
+            let array = replaced.map_or_else(|| name.clone(), |output| format!("y{output}"));
+            let slot = slots.next(&name, &array, false);
             storage::write_input(&mut text, &slot, operand.storage, operand.width);
         }
         let reads = slots.bindings;
         for (index, output) in self.expression.outputs.iter().enumerate() {
             let name = format!("y{index}");
-            let slot = slots.next(&name, true);
+            let slot = slots.next(&name, &name, true);
             storage::write_output(&mut text, &slot, output.storage, output.width);
         }
         let (binding, writable) = (slots.bindings, slots.writable);
@@ -155,16 +158,20 @@ struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    fn next<'n>(&mut self, name: &'n str, written: bool) -> Slot<'n> {
-        let pieces = self.bound.pieces(self.tensors);
+    /// The bindings of the next tensor, which may lie in the array of another one.
+    fn next<'n>(&mut self, name: &'n str, array: &'n str, written: bool) -> Slot<'n> {
+        let bindings = self.bound.pieces(self.tensors);
+        // Its elements are found as those of the array that holds them.
+        let pieces =
+            self.bound.replaced_by(self.tensors).map_or(bindings, |holder| self.bound.pieces(holder));
         let write = written || self.bound.writable(self.tensors);
         let index = self.bindings;
         self.tensors += 1;
-        self.bindings += pieces as usize;
+        self.bindings += bindings as usize;
         if write && !written {
             let bits = (index..self.bindings).filter_map(|at| 1u64.checked_shl(u32::try_from(at).ok()?));
             self.writable |= bits.fold(0, |all, bit| all | bit);
         }
-        Slot { index, name, write, pieces, piece_bytes: self.bound.piece_bytes }
+        Slot { index, name, array, write, pieces, piece_bytes: self.bound.piece_bytes }
     }
 }

@@ -104,7 +104,7 @@ fn every_variant_translates_to_every_target() {
                 Bound::default(),
                 Bound { writable: u64::MAX, ..Bound::default() },
                 // A kernel that indexed a tensor itself would not find it.
-                Bound { writable: 1, pieces, piece_bytes: 1 << 27 },
+                Bound { writable: 1, pieces, piece_bytes: 1 << 27, replaced: Vec::new() },
             ];
             for bound in ways {
                 let targets = translate(&label, &kernel.source_with(&bound).wgsl);
@@ -132,7 +132,16 @@ fn expressions_translate_in_every_storage_and_pattern() {
                     outputs: vec![Output { step: 0, storage, width }],
                 };
                 let kernel = Kernel { variant, inputs: Vec::new(), knobs: Vec::new(), expression };
-                translate(&format!("{storage:?} {pattern:?} {width:?}"), &kernel.source().wgsl);
+                let label = format!("{storage:?} {pattern:?} {width:?}");
+                translate(&label, &kernel.source().wgsl);
+                // The result goes where the operand lies, in one piece and in three.
+                let over = Bound { replaced: vec![(0, 1)], ..Bound::default() };
+                let pieces = Bound { pieces: vec![3, 3], piece_bytes: 1 << 27, ..over.clone() };
+                for bound in [over, pieces] {
+                    let source = kernel.source_with(&bound);
+                    assert_eq!(source.reads, 0, "{label}");
+                    translate(&label, &source.wgsl);
+                }
             }
         }
     }

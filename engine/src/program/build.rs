@@ -10,6 +10,7 @@ use sardonyx_ops::operator::Cost;
 use sardonyx_ops::plan::{Plan, PlanStep, PlanValue};
 use sardonyx_shaders::Capabilities;
 
+use super::choices::Choices;
 use super::place::{self, Layouts, Placed};
 use super::resources::{self, Pending, Resources};
 use super::rounding;
@@ -17,7 +18,7 @@ use super::schedule::{self, Batch, DeviceKey};
 use super::weights::Known;
 use super::{
     BufferPlace, CpuStep, DevicePlace, HostPlace, LINE, Phase, Program, StepDetail, aligned, arena, host,
-    parts, timed, verify,
+    in_place, parts, timed, verify,
 };
 use crate::device::{Compiler, Device, Gpu};
 use crate::error::{Error, Result};
@@ -27,13 +28,15 @@ use crate::session::{Fallback, Precision};
 use crate::transfer::buffer_bytes;
 
 /// The choices of a session that a program depends on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) fallback: Fallback,
     pub(crate) precision: Precision,
     pub(crate) memory_budget: Option<u64>,
     /// The results of all steps are outputs too.
     pub(crate) taps: bool,
+    /// Kernels that somebody chose.
+    pub(crate) choices: Choices,
 }
 
 /// A program that is decided but not made on the device, with what it was decided from.
@@ -57,8 +60,11 @@ pub(crate) fn build(
 ) -> Result<Program> {
     let caps = device.capabilities();
     let known = device.gpu().map(Gpu::weights);
-    let decided = decide(plan, (caps, known), &device.info().id, settings)?;
-    verify::verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)?;
+    let decided = tracing::debug_span!("decide")
+        .in_scope(|| decide(plan, (caps, known), &device.info().id, &settings))?;
+    tracing::debug_span!("verify").in_scope(|| {
+        verify::verify(&decided.program, &decided.steps, &decided.placed, decided.layouts, caps)
+    })?;
     let mut program = decided.program;
     if let Some(gpu) = device.gpu() {
         program.made = decided.pending.make(gpu, &program.launches, compiler)?;
@@ -71,11 +77,11 @@ pub(super) fn decide<'a>(
     mut plan: Plan,
     (caps, known): (Option<&Capabilities>, Option<&'a Known>),
     device: &str,
-    settings: Settings,
+    settings: &Settings,
 ) -> Result<Decided<'a>> {
     let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
     let lines = rounding::lines(&plan, layouts);
-    let mut placed = place::place(&mut plan, caps, layouts);
+    let mut placed = place::place(&mut plan, caps, layouts, &settings.choices);
     if caps.is_some() && settings.fallback == Fallback::Deny {
         deny_fallback(&plan, &placed, device)?;
     }
@@ -85,11 +91,13 @@ pub(super) fn decide<'a>(
     }
     let roots = schedule::roots(&plan, &placed);
     let (alignment, limit) = (resources::alignment(caps), caps.map_or(u64::MAX, |caps| caps.buffer_bytes));
-    let parts = parts::find(&plan, &mut placed, &roots, layouts, caps);
-    let schedule = schedule::schedule(&plan, &placed, &roots, &parts, layouts);
+    let mut parts = parts::find(&plan, &mut placed, &roots, layouts, caps);
+    let batches = schedule::order(&plan, &placed, &roots, &parts);
+    in_place::find(&plan, &placed, &batches, &roots, &mut parts);
+    let schedule = schedule::schedule(&plan, &placed, &batches, &roots, &parts, layouts);
     let on_host = arena::pack(&schedule.host, LINE, u64::MAX);
     let on_device = arena::arrange(&schedule.device, &schedule.accesses, alignment, limit);
-    let mut cpu = cpu_steps(&plan, &schedule.batches)?;
+    let mut cpu = cpu_steps(&plan, &batches)?;
     align_constants(&mut plan, &cpu, &roots);
     let scratch_bytes =
         cpu.iter().filter_map(|step| Some(step.kernel.as_ref()?.scratch())).max().unwrap_or(0);
@@ -109,8 +117,7 @@ pub(super) fn decide<'a>(
     };
     let device: Vec<_> = (0..plan.values.len()).map(device_place).collect();
     let places = resources::Memory { roots: &roots, places: &device, spots: &on_device.place };
-    let mut pending =
-        resources::plan(&plan, &placed, &schedule.batches, &places, &lines, layouts, (caps, known));
+    let mut pending = resources::plan(&plan, &placed, &batches, &places, &lines, layouts, (caps, known));
     let memory = MemoryPlan {
         device_weights: pending.weight_buffers().iter().sum(),
         device_activations: on_device.total(),
@@ -122,7 +129,7 @@ pub(super) fn decide<'a>(
     };
     check_budget(&plan, settings, &memory)?;
     let details = timed::details(&plan, &placed, &cpu, layouts);
-    let phases = phases(schedule.phases, &schedule.batches, &pending.dispatch_counts());
+    let phases = phases(schedule.phases, &batches, &pending.dispatch_counts());
     let host_place = |id: usize| {
         let id = ValueId(id);
         if let Some(index) = plan.inputs.iter().position(|input| roots[input.0] == id) {
@@ -141,13 +148,13 @@ pub(super) fn decide<'a>(
         let missing = || Error::Internal("an output has no place on the host".to_owned());
         step.writes = host::writes(&plan.values, &roots, &host, &step.outputs).ok_or_else(missing)?;
     }
-    let splits = splits(&details, &placed, &schedule.batches);
+    let splits = splits(&details, &placed, &batches);
     let launches = std::mem::take(&mut pending.launches);
     let program = Program {
         shared: plan.outputs.iter().map(|id| roots[id.0]).filter(|&root| parts.shares(root)).collect(),
         host,
         device,
-        placement: ordered_placement(&plan, &placed, &schedule.batches, launches.len(), caps.is_some()),
+        placement: ordered_placement(&plan, &placed, &batches, launches.len(), caps.is_some()),
         phases,
         launches,
         splits,
@@ -236,7 +243,7 @@ fn deny_fallback(plan: &Plan, placed: &[Placed], device: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_budget(plan: &Plan, settings: Settings, memory: &MemoryPlan) -> Result<()> {
+fn check_budget(plan: &Plan, settings: &Settings, memory: &MemoryPlan) -> Result<()> {
     let Some(allowed) = settings.memory_budget else { return Ok(()) };
     let asked = memory.total();
     if asked <= allowed {
@@ -299,10 +306,10 @@ fn cpu_steps(plan: &Plan, batches: &[Batch]) -> Result<Vec<CpuStep>> {
 }
 
 /// Where the steps of a plan go, in the plan's order, without anything being made on the device.
-pub(crate) fn placement(mut plan: Plan, device: &Device, precision: Precision) -> Placement {
+pub(crate) fn placement(mut plan: Plan, device: &Device, settings: &Settings) -> Placement {
     let caps = device.capabilities();
-    let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision };
-    let mut placed = place::place(&mut plan, caps, layouts);
+    let layouts = Layouts { f16: caps.is_some_and(|caps| caps.f16), precision: settings.precision };
+    let mut placed = place::place(&mut plan, caps, layouts, &settings.choices);
     let roots = schedule::roots(&plan, &placed);
     parts::find(&plan, &mut placed, &roots, layouts, caps);
     let steps = (0..placed.len()).map(|index| placed_step(&plan, &placed, index)).collect();

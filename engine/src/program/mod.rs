@@ -1,12 +1,14 @@
 //! A program: a plan bound to a device, ready to run again and again.
 //!
 //! [`layout`] lets steps on the CPU work on channels in blocks, [`place`] decides where each step runs, [`parts`] finds those that
-//! have nothing to move, [`build`] orders the steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
+//! have nothing to move and [`in_place`] results that need no memory of their own, [`build`] orders the steps into phases, gives every value memory and makes buffers and pipelines, [`verify`] checks, [`run`] replays.
 
 mod aligned;
 mod arena;
 mod build;
+mod choices;
 mod host;
+mod in_place;
 mod layout;
 mod links;
 mod parts;
@@ -26,6 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use build::{Settings, build, placement};
+pub(crate) use choices::Choices;
 pub(crate) use links::Given;
 pub(crate) use place::candidates;
 pub(crate) use run::{Context, WAIT_LIMIT};

@@ -39,6 +39,11 @@ impl Parts {
         (at, offset)
     }
 
+    /// Gives a value the memory of another one, which nobody wants any more when it is written.
+    pub(super) fn put(&mut self, root: ValueId, over: ValueId) {
+        self.within.insert(root, (over, 0));
+    }
+
     fn asked(&self, root: ValueId) -> usize {
         self.asked.get(&root).copied().unwrap_or(1)
     }

@@ -12,6 +12,7 @@ use sardonyx_ops::{DType, Role};
 use sardonyx_shaders::Capabilities;
 use sardonyx_shaders::storage::Storage;
 
+use super::choices::Choices;
 use crate::session::Precision;
 use crate::transfer::buffer_bytes;
 
@@ -86,18 +87,23 @@ fn operand<'a>(
 }
 
 /// Places every step of a plan. Steps whose epilogue fits no kernel are split in two. `caps` is `None` on the CPU.
-pub(super) fn place(plan: &mut Plan, caps: Option<&Capabilities>, layouts: Layouts) -> Vec<Placed> {
+pub(super) fn place(
+    plan: &mut Plan,
+    caps: Option<&Capabilities>,
+    layouts: Layouts,
+    choices: &Choices,
+) -> Vec<Placed> {
     let mut placed = Vec::with_capacity(plan.steps.len());
     let mut index = 0;
     while index < plan.steps.len() {
         let fused = plan.steps[index].epilogue.is_some();
         let place = match caps {
-            Some(caps) => match lower(plan, index, caps, layouts) {
+            Some(caps) => match lower(plan, index, caps, layouts, choices) {
                 Ok(place) => place,
                 Err(reason) if fused => {
                     let without = PlanStep { epilogue: None, ..plan.steps[index].clone() };
                     let with = std::mem::replace(&mut plan.steps[index], without);
-                    let alone = lower(plan, index, caps, layouts);
+                    let alone = lower(plan, index, caps, layouts, choices);
                     plan.steps[index] = with;
                     match alone {
                         Ok(_) => {
@@ -147,7 +153,13 @@ pub(crate) fn candidates(
 }
 
 /// The best candidate of a step on a device, or every reason against it.
-fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Result<Placed, String> {
+fn lower(
+    plan: &Plan,
+    index: usize,
+    caps: &Capabilities,
+    layouts: Layouts,
+    choices: &Choices,
+) -> Result<Placed, String> {
     let step = &plan.steps[index];
     if step.op.role() == Role::View {
         return Ok(Placed::View);
@@ -166,7 +178,8 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
     if problem.outputs.iter().all(Operand::is_empty) {
         return Ok(Placed::Device(Candidate::default(), Vec::new()));
     }
-    let lowering = step.op.lower(&problem, caps);
+    let mut lowering = step.op.lower(&problem, caps);
+    choices.prefer(step, &mut lowering.candidates);
     let mut reasons: Vec<String> =
         lowering.refused.iter().map(|refusal| format!("{}: {}", refusal.kernel, refusal.reason)).collect();
     for candidate in lowering.candidates {
@@ -179,8 +192,8 @@ fn lower(plan: &Plan, index: usize, caps: &Capabilities, layouts: Layouts) -> Re
             Some(buffer_bytes(scratch.storage, scratch.len))
         };
         let packed = |index: usize| {
-            let (tensor, storage) = candidate.packed.get(index)?;
-            Some(buffer_bytes(*storage, tensor.len()))
+            let (packed, storage) = candidate.packed.get(index)?;
+            Some(buffer_bytes(*storage, packed.len()))
         };
         let whole = |operand: &Operand<'_>| Some(buffer_bytes(operand.storage?, operand.len()));
         let bytes = |binding: &Binding| match *binding {

@@ -11,7 +11,7 @@ use sardonyx_shaders::{Bound, Capabilities};
 
 use super::arena::Spot;
 use super::place::{Layouts, Placed};
-use super::rounding::Line;
+use super::rounding::Lines;
 use super::schedule::{Batch, DeviceKey, bound_value};
 use super::weights::{Known, Shelf, Weights};
 use super::{BufferPlace, DevicePlace, Launch};
@@ -66,7 +66,7 @@ pub(super) fn plan<'w>(
     placed: &[Placed],
     batches: &[Batch],
     memory: &Memory<'_>,
-    lines: &HashMap<ValueId, Line>,
+    lines: &Lines,
     layouts: Layouts,
     (caps, known): (Option<&Capabilities>, Option<&'w Known>),
 ) -> Pending<'w> {
@@ -86,20 +86,19 @@ pub(super) fn plan<'w>(
                 let value = &plan.values[root.0];
                 let storage = layouts.storage(value)?;
                 if let Some(constant) = &value.constant {
-                    let line = lines.get(&root).copied();
                     let weights = &mut pending.weights;
                     let place = pending.known.entry((WeightKey::Constant(root), storage));
-                    return Some(*place.or_insert_with(|| weights.constant(constant, storage, line)));
+                    return Some(*place.or_insert_with(|| weights.constant(constant, storage, lines)));
                 }
                 Some(memory.places[root.0]?.buffer)
             };
             let bindings =
                 dispatch.reads.iter().chain(&dispatch.writes).filter_map(|binding| match *binding {
                     Binding::Packed(i) => {
-                        let (tensor, storage) = candidate.packed.get(i)?;
+                        let (packed, storage) = candidate.packed.get(i)?;
                         let weights = &mut pending.weights;
                         let place = pending.known.entry((WeightKey::Packed(index, i), *storage));
-                        Some(*place.or_insert_with(|| weights.own(tensor, *storage)))
+                        Some(*place.or_insert_with(|| weights.packed(packed, *storage, lines)))
                     }
                     Binding::Scratch(i) => {
                         let scratch = candidate.scratch.get(i)?;
@@ -114,7 +113,8 @@ pub(super) fn plan<'w>(
             let values = named.map(|binding| Some(memory.roots[bound_value(step, *binding)?.0])).collect();
             let bytes: Vec<u64> = bindings.iter().map(BufferPlace::bytes).collect();
             let writable = writable(&bindings, dispatch.reads.len());
-            let bound = caps.map_or_else(Bound::default, |caps| Bound::new(caps, writable, &bytes));
+            let replaced = replaced(&bindings, dispatch.reads.len());
+            let bound = caps.map_or_else(Bound::default, |caps| Bound::new(caps, writable, replaced, &bytes));
             let mut params = vec![pending.param(&dispatch.params, alignment)];
             if !dispatch.operands.is_empty() {
                 params.push(pending.param(bytemuck::cast_slice(&dispatch.operands), alignment));
@@ -147,6 +147,19 @@ fn writable(bindings: &[BufferPlace], reads: usize) -> u64 {
     shared.fold(0, |bits, (index, _)| bits | 1u64.checked_shl(index as u32).unwrap_or(0))
 }
 
+/// Which of the first `reads` bindings lie where one of the others is written.
+fn replaced(bindings: &[BufferPlace], reads: usize) -> Vec<(usize, usize)> {
+    let place = |place: &BufferPlace| match *place {
+        BufferPlace::Arena { arena, offset, .. } => Some((arena, offset)),
+        BufferPlace::Weights { .. } => None,
+    };
+    let writes = |read: usize| {
+        (reads..bindings.len()).find(|&write| place(&bindings[write]) == place(&bindings[read]))
+    };
+    let read = (0..reads).filter(|&read| place(&bindings[read]).is_some());
+    read.filter_map(|read| Some((read, writes(read)?))).collect()
+}
+
 impl Pending<'_> {
     fn param(&mut self, bytes: &[u8], alignment: u64) -> (u64, u64) {
         let offset = (self.params.len() as u64).next_multiple_of(alignment);
@@ -174,12 +187,17 @@ impl Pending<'_> {
     /// Makes pipelines and buffers, and uploads. `launches` are those of this, in their order.
     pub(super) fn make(&self, gpu: &Gpu, launches: &[Launch], compiler: Compiler<'_>) -> Result<Resources> {
         let kernels: Vec<&BoundKernel> = launches.iter().map(|launch| &launch.kernel).collect();
-        let pipelines = gpu.pipelines(&kernels, compiler)?;
+        let span = tracing::Span::current();
+        let upload = || tracing::debug_span!(parent: &span, "weights").in_scope(|| self.weights.upload(gpu));
+        let compile = || span.in_scope(|| gpu.pipelines(&kernels, compiler));
+        // Drivers compile while the weights are on their way.
+        let (weights, pipelines) = rayon::join(upload, compile);
+        let (weights, pipelines) = (weights?, pipelines?);
         let missing = || Error::Internal("a pipeline is missing".to_owned());
         let each = kernels.iter().map(|kernel| pipelines.get(*kernel).map(Arc::clone).ok_or_else(missing));
         Ok(Resources {
             pipelines: each.collect::<Result<_>>()?,
-            weights: self.weights.upload(gpu)?,
+            weights,
             params: upload_params(gpu, &self.params)?,
         })
     }

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use half::f16;
 use rayon::prelude::*;
-use sardonyx_ops::ir::graph::ValueId;
 use sardonyx_ops::operator::Summed;
 use sardonyx_ops::plan::Plan;
 use sardonyx_ops::{DType, Tensor};
@@ -24,9 +23,30 @@ pub(super) struct Line {
     pub(super) lines: usize,
 }
 
-/// The constant f32 weights of a plan that a device will hold as f16 and that are rounded line by line.
-pub(super) fn lines(plan: &Plan, layouts: Layouts) -> HashMap<ValueId, Line> {
-    let mut found = HashMap::new();
+/// The constant f32 weights of a plan that a device will hold as f16 and that are rounded line by line, by the address and
+/// length of their bytes.
+#[derive(Default)]
+pub(super) struct Lines(HashMap<(usize, usize), Line>);
+
+impl Lines {
+    /// How these weights are summed.
+    pub(super) fn of(&self, weights: &Tensor) -> Option<Line> {
+        self.0.get(&Lines::key(weights)).copied()
+    }
+
+    /// What two steps read is rounded for the first.
+    pub(super) fn add(&mut self, weights: &Tensor, line: Line) {
+        self.0.entry(Lines::key(weights)).or_insert(line);
+    }
+
+    fn key(weights: &Tensor) -> (usize, usize) {
+        (weights.bytes().as_ptr() as usize, weights.bytes().len())
+    }
+}
+
+/// Finds the weights of a plan that are rounded line by line.
+pub(super) fn lines(plan: &Plan, layouts: Layouts) -> Lines {
+    let mut found = Lines::default();
     let storage = |value: &_| layouts.storage(value);
     for step in &plan.steps {
         let operands = epilogue_operands(&plan.values, step, &storage);
@@ -35,9 +55,8 @@ pub(super) fn lines(plan: &Plan, layouts: Layouts) -> HashMap<ValueId, Line> {
         let Some(id) = step.inputs.get(input).copied().flatten() else { continue };
         let value = &plan.values[id.0];
         let halved = value.dtype == DType::F32 && layouts.storage(value) == Some(Storage::F16);
-        if halved && value.constant.is_some() {
-            // What two steps read is rounded for the first.
-            found.entry(id).or_insert(Line { blocks, len, lines });
+        if let Some(weights) = value.constant.as_ref().filter(|_| halved) {
+            found.add(weights, Line { blocks, len, lines });
         }
     }
     found

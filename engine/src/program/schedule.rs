@@ -32,7 +32,6 @@ pub(super) struct Batch {
 
 /// Phases with their transfers, and what needs memory when.
 pub(super) struct Schedule {
-    pub(super) batches: Vec<Batch>,
     pub(super) phases: Vec<Phase>,
     pub(super) host: Vec<Lifetime<ValueId>>,
     pub(super) device: Vec<Lifetime<DeviceKey>>,
@@ -123,7 +122,7 @@ pub(super) fn device_reads(plan: &Plan, step: usize, placed: &Placed) -> Vec<Val
 
 /// Orders the steps: as many as can run on the device, then as many as can run on the CPU, and so on, which keeps waits
 /// few.
-fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId], parts: &Parts) -> Vec<Batch> {
+pub(super) fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId], parts: &Parts) -> Vec<Batch> {
     let mut pending: HashSet<ValueId> = HashSet::new();
     for (step, placed) in plan.steps.iter().zip(placed) {
         if !matches!(placed, Placed::View) {
@@ -160,15 +159,15 @@ fn order(plan: &Plan, placed: &[Placed], roots: &[ValueId], parts: &Parts) -> Ve
     batches
 }
 
-/// Schedules a placed plan.
+/// Schedules a placed plan whose steps run in the order of `batches`.
 pub(super) fn schedule(
     plan: &Plan,
     placed: &[Placed],
+    batches: &[Batch],
     roots: &[ValueId],
     parts: &Parts,
     layouts: Layouts,
 ) -> Schedule {
-    let batches = order(plan, placed, roots, parts);
     let holder = |root: ValueId| parts.holder(root).0;
     let device_key = |root: ValueId| DeviceKey::Value(holder(root));
     let inputs: HashSet<ValueId> = plan.inputs.iter().map(|id| roots[id.0]).collect();
@@ -182,7 +181,7 @@ pub(super) fn schedule(
     let mut phases: Vec<Phase> = Vec::new();
     let mut launches = Vec::new();
     let (mut time, mut last_download) = (0, 0);
-    for batch in &batches {
+    for batch in batches {
         let mut phase = Phase::default();
         let begin = time;
         time += 1;
@@ -282,7 +281,6 @@ pub(super) fn schedule(
             },
         }),
         accesses: launches,
-        batches,
         phases,
         staging_bytes,
     }

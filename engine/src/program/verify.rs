@@ -14,7 +14,7 @@ use sardonyx_shaders::storage::Storage;
 use sardonyx_shaders::{Bound, Capabilities};
 
 use super::place::{Layouts, Placed};
-use super::{BufferPlace, CpuStep, HostPlace, LINE, Launch, Program};
+use super::{BufferPlace, CpuStep, HostPlace, LINE, Launch, Program, in_place};
 use crate::error::{Error, Result};
 
 mod memory;
@@ -226,26 +226,41 @@ impl Verifier<'_> {
             return Err(format!("{bound} bindings for {} tensors, the device has {most}", wanted.len()));
         }
         for (tensor, place) in launch.bindings.iter().enumerate() {
-            self.pieces(how, tensor, place.bytes(), caps)?;
+            if how.replaced_by(tensor).is_none() {
+                self.pieces(how, tensor, place.bytes(), caps)?;
+            }
         }
         let mut ranges = Vec::with_capacity(given);
         for (&binding, place) in wanted.iter().zip(&launch.bindings) {
             ranges.push(self.range(launch.step, candidate, binding, place, caps)?);
         }
         let reads = dispatch.reads.len();
+        let replaces = |(read, write): (usize, usize)| {
+            let place = |tensor: usize| match launch.bindings.get(tensor) {
+                Some(&BufferPlace::Arena { arena, offset, .. }) => Some((arena, offset)),
+                _ => None,
+            };
+            let write_number = write.checked_sub(reads)?;
+            let same = place(read).is_some() && place(read) == place(write);
+            (same && in_place::may_replace(dispatch, read, write_number)).then_some(())
+        };
+        if how.replaced.iter().any(|&pair| replaces(pair).is_none()) {
+            return Err("what a kernel does not read element by element is replaced".to_owned());
+        }
         for (index, (place, owner)) in launch.bindings.iter().zip(&ranges).enumerate().skip(reads) {
             let BufferPlace::Arena { arena, offset, bytes } = *place else {
                 return Err("a constant is written".to_owned());
             };
             for (other, (against, _)) in launch.bindings.iter().zip(&ranges).enumerate() {
                 let BufferPlace::Arena { arena: same, offset: from, bytes: len } = *against else { continue };
-                if other == index || same != arena {
+                let replaced = how.replaced_by(other);
+                if other == index || same != arena || replaced == Some(index) {
                     continue;
                 }
                 if overlap((offset, bytes), (from, len)) {
                     return Err(format!("{owner:?} is written over another binding"));
                 }
-                if other < reads && !how.writable(other) {
+                if other < reads && replaced.is_none() && !how.writable(other) {
                     return Err("a buffer is bound for reading only and for writing".to_owned());
                 }
             }
@@ -299,8 +314,8 @@ impl Verifier<'_> {
                 value(plan.epilogue.as_ref().and_then(|epilogue| epilogue.operands.get(index).copied()))?
             }
             Binding::Packed(index) => {
-                let (tensor, storage) = candidate.packed.get(index).ok_or_else(missing)?;
-                (None, *storage, tensor.len())
+                let (packed, storage) = candidate.packed.get(index).ok_or_else(missing)?;
+                (None, *storage, packed.len())
             }
             Binding::Scratch(index) => {
                 let scratch = candidate.scratch.get(index).ok_or_else(missing)?;

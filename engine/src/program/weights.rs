@@ -1,27 +1,29 @@
 //! Weights on a device: each is there once, however many programs read it. Programs for other sizes of the same model then cost
 //! neither its memory nor its upload again.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use sardonyx_ops::{DType, Tensor};
+use sardonyx_ops::repacked::{Order, Repacked};
+use sardonyx_ops::{DType, OpError, Tensor};
 use sardonyx_shaders::storage::Storage;
 
-use super::rounding::{self, Line};
+use super::rounding::{self, Line, Lines};
 use super::{BufferPlace, run};
 use crate::device::Gpu;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::transfer::{buffer_bytes, to_device};
 
 /// Bytes of weights in one buffer, unless a single tensor is larger.
 const SHELF: u64 = 64 << 20;
 
-/// Bytes written to the device before it gets to work them off.
-const UPLOAD_CHUNK: usize = 32 << 20;
+/// Bytes written to the device before it gets to work them off, while the next ones are written.
+const UPLOAD_CHUNK: usize = 16 << 20;
 
 /// What tells weights apart: the bytes they are made of, how they lie on the device, and how they are rounded for that.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Identity {
     at: usize,
     bytes: usize,
@@ -29,6 +31,7 @@ pub(super) struct Identity {
     dtype: DType,
     storage: Storage,
     rounded: Option<Line>,
+    order: Option<Order>,
 }
 
 /// A buffer of weights.
@@ -67,13 +70,43 @@ enum Room {
 
 /// A tensor that goes to the device.
 struct Weight {
-    tensor: Tensor,
+    source: Tensor,
     storage: Storage,
     rounded: Option<Line>,
-    /// It is known by this to later programs.
-    identity: Option<Identity>,
+    /// It goes there in this order.
+    order: Option<Order>,
+    /// Later programs find it.
+    shared: bool,
     room: usize,
     offset: u64,
+}
+
+impl Weight {
+    /// It has no room yet.
+    fn new(source: &Tensor, storage: Storage, shared: bool) -> Weight {
+        let source = source.clone();
+        Weight { source, storage, rounded: None, order: None, shared, room: 0, offset: 0 }
+    }
+
+    /// What later programs know it by.
+    fn identity(&self) -> Identity {
+        let source = self.source.shared_bytes();
+        let (at, bytes, dtype) = (source.as_ptr() as usize, source.len(), self.source.dtype());
+        let Weight { storage, rounded, .. } = *self;
+        Identity { at, bytes, dtype, storage, rounded, order: self.order.clone() }
+    }
+
+    /// What is written to the device.
+    fn data(&self) -> Result<Cow<'_, [u8]>> {
+        let rounded = self.rounded.and_then(|line| rounding::rounded(&self.source, line));
+        let source = rounded.as_ref().unwrap_or(&self.source);
+        let failed = |error: OpError| Error::Internal(format!("weights cannot be reordered: {error}"));
+        let ordered = self.order.as_ref().map(|order| order.of(source)).transpose().map_err(failed)?;
+        match ordered.or(rounded) {
+            None => Ok(to_device(&self.source.view(), self.storage)),
+            Some(made) => Ok(Cow::Owned(to_device(&made.view(), self.storage).into_owned())),
+        }
+    }
 }
 
 /// The weights of a program before they are on the device.
@@ -94,40 +127,35 @@ impl<'a> Weights<'a> {
     }
 
     /// The place of a constant of the model: where an earlier program put it, or a new one.
-    pub(super) fn constant(
-        &mut self,
-        tensor: &Tensor,
-        storage: Storage,
-        rounded: Option<Line>,
-    ) -> BufferPlace {
-        let source = tensor.shared_bytes();
-        let (at, bytes, dtype) = (source.as_ptr() as usize, source.len(), tensor.dtype());
-        let identity = Identity { at, bytes, dtype, storage, rounded };
-        let bytes = buffer_bytes(storage, tensor.len());
-        let Some((shelf, offset)) = self.known.and_then(|known| known.find(&identity)) else {
-            return self.add(tensor, storage, rounded, Some(identity));
+    pub(super) fn constant(&mut self, source: &Tensor, storage: Storage, lines: &Lines) -> BufferPlace {
+        let rounded = lines.of(source).filter(|_| storage == Storage::F16);
+        self.place(source.len(), Weight { rounded, ..Weight::new(source, storage, true) })
+    }
+
+    /// The same of what a kernel wants. What it made for itself is its program's alone.
+    pub(super) fn packed(&mut self, packed: &Repacked, storage: Storage, lines: &Lines) -> BufferPlace {
+        let weight = match packed {
+            Repacked::Made(tensor) => Weight::new(tensor, storage, false),
+            Repacked::Reordered { source, order } => {
+                let rounded = lines.of(source).filter(|_| storage == Storage::F16);
+                Weight { rounded, order: Some(order.clone()), ..Weight::new(source, storage, true) }
+            }
         };
-        let held = |room: &Room| matches!(room, Room::Held(other) if Arc::ptr_eq(other, &shelf));
-        let buffer = self.rooms.iter().position(held).unwrap_or(self.rooms.len());
-        if buffer == self.rooms.len() {
-            self.rooms.push(Room::Held(shelf));
+        self.place(packed.len(), weight)
+    }
+
+    /// The place of a weight of `len` elements on the device.
+    fn place(&mut self, len: usize, weight: Weight) -> BufferPlace {
+        let bytes = buffer_bytes(weight.storage, len);
+        let known = self.known.filter(|_| weight.shared);
+        if let Some((shelf, offset)) = known.and_then(|known| known.find(&weight.identity())) {
+            let held = |room: &Room| matches!(room, Room::Held(other) if Arc::ptr_eq(other, &shelf));
+            let buffer = self.rooms.iter().position(held).unwrap_or(self.rooms.len());
+            if buffer == self.rooms.len() {
+                self.rooms.push(Room::Held(shelf));
+            }
+            return BufferPlace::Weights { buffer, offset, bytes };
         }
-        BufferPlace::Weights { buffer, offset, bytes }
-    }
-
-    /// The place of a tensor that a kernel of this program made for itself.
-    pub(super) fn own(&mut self, tensor: &Tensor, storage: Storage) -> BufferPlace {
-        self.add(tensor, storage, None, None)
-    }
-
-    fn add(
-        &mut self,
-        tensor: &Tensor,
-        storage: Storage,
-        rounded: Option<Line>,
-        identity: Option<Identity>,
-    ) -> BufferPlace {
-        let bytes = buffer_bytes(storage, tensor.len());
         let wanted = bytes.next_multiple_of(self.alignment);
         let size = |room: &Room| if let Room::New(size) = room { *size } else { 0 };
         let open = self.open.filter(|&room| self.rooms.get(room).map_or(0, size) + wanted <= self.full);
@@ -138,7 +166,7 @@ impl<'a> Weights<'a> {
         self.open = Some(room);
         let offset = size(&self.rooms[room]);
         self.rooms[room] = Room::New(offset + wanted);
-        self.new.push(Weight { tensor: tensor.clone(), storage, rounded, identity, room, offset });
+        self.new.push(Weight { room, offset, ..weight });
         BufferPlace::Weights { buffer: room, offset, bytes }
     }
 
@@ -167,24 +195,24 @@ impl<'a> Weights<'a> {
                         })
                     })?;
                     let own = self.new.iter().filter(|weight| weight.room == index);
-                    let sources = own.filter(|weight| weight.identity.is_some());
-                    let sources = sources.map(|weight| weight.tensor.shared_bytes()).collect();
+                    let sources = own.filter(|weight| weight.shared);
+                    let sources = sources.map(|weight| weight.source.shared_bytes()).collect();
                     Arc::new(Shelf { buffer, _sources: sources })
                 }
             });
         }
-        let mut written = 0;
+        let (mut written, mut before) = (0, None);
         for weight in &self.new {
-            let rounded = weight.rounded.and_then(|line| rounding::rounded(&weight.tensor, line));
-            let data = to_device(&rounded.as_ref().unwrap_or(&weight.tensor).view(), weight.storage);
+            let data = weight.data()?;
             for (index, chunk) in data.chunks(UPLOAD_CHUNK).enumerate() {
                 let offset = weight.offset + (index * UPLOAD_CHUNK) as u64;
                 gpu.queue().write_buffer(&shelves[weight.room].buffer, offset, chunk);
                 written += chunk.len();
                 if written >= UPLOAD_CHUNK {
                     // Staging memory is freed when the device has copied it.
-                    let submission = gpu.queue().submit(None);
-                    gpu.wait(Some(submission), run::WAIT_LIMIT)?;
+                    if let Some(before) = before.replace(gpu.queue().submit(None)) {
+                        gpu.wait(Some(before), run::WAIT_LIMIT)?;
+                    }
                     written = 0;
                 }
             }
@@ -192,10 +220,10 @@ impl<'a> Weights<'a> {
         gpu.queue().submit(None);
         gpu.check()?;
         if let Some(known) = self.known {
-            let known_by = |weight: &Weight| {
-                Some((weight.identity?, (Arc::downgrade(&shelves[weight.room]), weight.offset)))
-            };
-            known.add(self.new.iter().filter_map(known_by).collect());
+            let shared = self.new.iter().filter(|weight| weight.shared);
+            let known_by =
+                |weight: &Weight| (weight.identity(), (Arc::downgrade(&shelves[weight.room]), weight.offset));
+            known.add(shared.map(known_by).collect());
         }
         Ok(shelves)
     }
@@ -226,23 +254,30 @@ mod tests {
             let twin = Tensor::from_vec(&[100], vec![0.5f32; 100]).unwrap();
             let start = || Weights::new(Some(gpu.weights()), u64::MAX, 256);
             let (mut first, mut second) = (start(), start());
-            let place = first.constant(&tensor, Storage::F32, None);
-            let own = first.own(&tensor, Storage::F32);
-            assert_ne!(place, own);
+            let plain = Lines::default();
+            let place = first.constant(&tensor, Storage::F32, &plain);
+            let own = first.packed(&Repacked::Made(tensor.clone()), Storage::F32, &plain);
+            let turned = Repacked::reordered(&tensor, &[50, 2], &[1, 50], 4).unwrap();
+            let ordered = first.packed(&turned, Storage::F32, &plain);
+            assert!(place != own && own != ordered && ordered.bytes() > place.bytes());
             let shelves = first.upload(gpu).unwrap();
-            assert_eq!((second.constant(&tensor, Storage::F32, None), second.new.len()), (place, 0));
+            assert_eq!(second.constant(&tensor, Storage::F32, &plain), place);
+            assert_eq!((second.packed(&turned, Storage::F32, &plain), second.new.len()), (ordered, 0));
             let found = second.upload(gpu).unwrap();
             assert!(found.len() == 1 && Arc::ptr_eq(&found[0], &shelves[0]));
-            // Other bytes, another type, another layout and another rounding are other weights.
+            // Other bytes, another type, another layout, another rounding and another order are other weights.
             let bits = Tensor::from_bytes(DType::F16, &[200], tensor.shared_bytes()).unwrap();
-            second.constant(&bits, Storage::F32, None);
-            second.constant(&twin, Storage::F32, None);
-            second.constant(&tensor, Storage::F16, None);
-            second.constant(&tensor, Storage::F16, Some(Line { blocks: 1, len: 100, lines: 1 }));
-            assert_eq!(second.new.len(), 4);
+            second.constant(&bits, Storage::F32, &plain);
+            second.constant(&twin, Storage::F32, &plain);
+            second.constant(&tensor, Storage::F16, &plain);
+            let mut lines = Lines::default();
+            lines.add(&tensor, Line { blocks: 1, len: 100, lines: 1 });
+            second.constant(&tensor, Storage::F16, &lines);
+            second.packed(&turned, Storage::F16, &lines);
+            assert_eq!(second.new.len(), 5);
             drop((first, second, shelves, found));
             let mut third = start();
-            third.constant(&tensor, Storage::F32, None);
+            third.constant(&tensor, Storage::F32, &plain);
             assert_eq!(third.new.len(), 1, "what nobody holds is gone");
         }
     }

@@ -17,7 +17,7 @@ use sardonyx_ops::movement::split::{Lengths, Split};
 use sardonyx_ops::movement::transpose::Transpose;
 use sardonyx_ops::plan::Outcome;
 use sardonyx_ops::pointwise::{Pointwise, functions};
-use sardonyx_ops::{Operator, Tensor};
+use sardonyx_ops::{OpError, Operator, Tensor};
 
 use super::Report;
 
@@ -132,7 +132,7 @@ fn branch(graph: &Graph, readers: &HashMap<ValueId, Vec<usize>>, index: usize) -
 
 /// The nodes that stand for a group, or why there are none.
 fn merged(graph: &mut Graph, name: &str, x: ValueId, group: &[Branch]) -> Result<Vec<Node>, String> {
-    let tensor = |id: &ValueId| graph.constants.get(id).map(|tensor| tensor.clone().aligned());
+    let tensor = |id: &ValueId| graph.constants.get(id).cloned();
     let factors: Option<Vec<Tensor>> = group.iter().map(|branch| tensor(&branch.factor)).collect();
     let factors = factors.ok_or("a factor is not constant")?;
     let first = factors.first().ok_or("there is nothing to merge")?;
@@ -148,23 +148,20 @@ fn merged(graph: &mut Graph, name: &str, x: ValueId, group: &[Branch]) -> Result
     }
     let columns: Vec<usize> = factors.iter().filter_map(|factor| factor.dims().get(1).copied()).collect();
     let total: usize = columns.iter().sum();
-    let text = |error: sardonyx_ops::OpError| error.to_string();
-    let mut all = vec![0.0; depth * total];
+    let text = |error: OpError| error.to_string();
+    let factors: Result<Vec<Tensor>, _> =
+        group.iter().zip(factors).map(|(branch, factor)| scaled(factor, branch.scale)).collect();
+    let factor = side_by_side(&factors.map_err(text)?).ok_or("the factors are too large")?;
     let mut offsets = vec![0.0; total];
     let mut start = 0;
-    for ((branch, factor), &width) in group.iter().zip(&factors).zip(&columns) {
-        let values = floats(&factor.view()).map_err(text)?;
-        for (row, from) in all.chunks_exact_mut(total).zip(values.chunks_exact(width.max(1))) {
-            row.iter_mut().skip(start).zip(from).for_each(|(slot, x)| *slot = x * branch.scale);
-        }
+    for (branch, &width) in group.iter().zip(&columns) {
         if let Some(bias) = branch.bias.as_ref().and_then(tensor) {
-            let values = floats(&bias.view()).map_err(text)?;
+            let values = floats(&bias.aligned().view()).map_err(text)?;
             offsets.iter_mut().skip(start).zip(values).for_each(|(slot, x)| *slot = x * branch.scale);
         }
         start += width;
     }
     let biased = group.iter().any(|branch| branch.bias.is_some());
-    let factor = float_tensor(dtype, &[depth, total], &all).map_err(text)?;
     let bias = float_tensor(dtype, &[total], &offsets).map_err(text)?;
     let mut add = |suffix: &str, tensor: Option<Tensor>| {
         let id = graph.add_value(format!("{name}/{suffix}"));
@@ -195,4 +192,29 @@ fn merged(graph: &mut Graph, name: &str, x: ValueId, group: &[Branch]) -> Result
     let outputs = group.iter().map(|branch| Some(branch.result)).collect();
     nodes.push(node(Arc::new(op), &[result], outputs));
     Ok(nodes)
+}
+
+/// A factor times a number.
+fn scaled(factor: Tensor, scale: f64) -> Result<Tensor, OpError> {
+    if scale == 1.0 {
+        return Ok(factor);
+    }
+    let values: Vec<f64> = floats(&factor.clone().aligned().view())?.iter().map(|x| x * scale).collect();
+    float_tensor(factor.dtype(), factor.dims(), &values)
+}
+
+/// The columns of matrices with the same rows and types, one matrix after the other.
+fn side_by_side(factors: &[Tensor]) -> Option<Tensor> {
+    let first = factors.first()?;
+    let (dtype, &[depth, _]) = (first.dtype(), first.dims()) else { return None };
+    let columns: usize = factors.iter().filter_map(|factor| factor.dims().last()).sum();
+    let mut all = Vec::new();
+    all.try_reserve_exact(dtype.bytes_for(depth.checked_mul(columns)?)?).ok()?;
+    for row in 0..depth {
+        for factor in factors {
+            let width = factor.bytes().len() / depth;
+            all.extend_from_slice(factor.bytes().get(row * width..(row + 1) * width)?);
+        }
+    }
+    Tensor::from_bytes(dtype, &[depth, columns], all.into()).ok()
 }

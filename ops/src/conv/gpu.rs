@@ -6,11 +6,11 @@ use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
 use super::window::Sizes;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, word};
-use crate::ir::dtype::{DType, Element};
 use crate::ir::tensor::Tensor;
 use crate::matmul::gpu::{Factors, shared_rows};
 use crate::matmul::product::Product;
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// The kernels for a convolution or a transposed one, best first.
 pub(super) fn lower(problem: &Problem<'_>, caps: &Capabilities, sizes: &Sizes, transposed: bool) -> Lowering {
@@ -101,9 +101,9 @@ fn candidate(
     let mut weights = (Binding::Input(1), storages[1], Width::One);
     if !depthwise
         && !shares
-        && let Some(tensor) = w.value.and_then(|value| pack(value, sizes, &mut strides, rows))
+        && let Some(ordered) = w.value.and_then(|value| pack(value, sizes, &mut strides, rows))
     {
-        packed.push((tensor, storages[1]));
+        packed.push((ordered, storages[1]));
         weights = (Binding::Packed(0), storages[1], Width::Four);
     }
 
@@ -196,47 +196,27 @@ fn candidate(
 
 /// Weights with the output channels of a group together, padded to groups of four: in the order group, input channel,
 /// window element (`by_input`), or group, window element, input channel. `strides` become those of the result.
-fn pack(value: &Tensor, sizes: &Sizes, strides: &mut [usize; 4], by_input: bool) -> Option<Tensor> {
-    let packed = sizes.outputs.next_multiple_of(4);
-    let (input, element) =
-        if by_input { (sizes.window() * packed, packed) } else { (packed, sizes.inputs * packed) };
-    let group = sizes.inputs.checked_mul(sizes.window())?.checked_mul(packed)?;
-    let result = match value.dtype() {
-        DType::F32 => gather::<f32>(value, sizes, *strides, by_input),
-        DType::F16 => gather::<half::f16>(value, sizes, *strides, by_input),
-        DType::BF16 => gather::<half::bf16>(value, sizes, *strides, by_input),
-        _ => None,
-    }?;
-    *strides = [group, 1, input, element];
-    Some(result)
-}
-
-fn gather<T: Element>(value: &Tensor, sizes: &Sizes, strides: [usize; 4], by_input: bool) -> Option<Tensor> {
-    let data = value.elements::<T>().ok()?;
-    let packed = sizes.outputs.next_multiple_of(4);
-    let len = [sizes.groups, sizes.inputs, sizes.window(), packed];
-    let mut all = Vec::new();
-    all.try_reserve_exact(crate::ir::tensor::element_count(&len)?).ok()?;
-    let (outer, inner) =
-        if by_input { (sizes.inputs, sizes.window()) } else { (sizes.window(), sizes.inputs) };
-    for group in 0..sizes.groups {
-        for i in 0..outer {
-            for j in 0..inner {
-                let (input, element) = if by_input { (i, j) } else { (j, i) };
-                let start = group * strides[0] + input * strides[2] + element * strides[3];
-                for output in 0..sizes.outputs {
-                    all.push(*data.get(start + output * strides[1])?);
-                }
-                all.resize(all.len().next_multiple_of(4), T::zeroed());
-            }
-        }
-    }
-    Tensor::from_vec(&[all.len()], all).ok()
+fn pack(value: &Tensor, sizes: &Sizes, strides: &mut [usize; 4], by_input: bool) -> Option<Repacked> {
+    let (window, row) = (sizes.window(), sizes.outputs.next_multiple_of(4));
+    let [group, output, input, element] = *strides;
+    let (shape, steps) = match by_input {
+        true => ([sizes.groups, sizes.inputs, window, sizes.outputs], [group, input, element, output]),
+        false => ([sizes.groups, window, sizes.inputs, sizes.outputs], [group, element, input, output]),
+    };
+    let packed = Repacked::reordered(value, &shape, &steps, 4).ok()?;
+    let (input, element) = if by_input { (window * row, row) } else { (row, sizes.inputs * row) };
+    *strides = [sizes.inputs * window * row, 1, input, element];
+    Some(packed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn elements(packed: &Repacked) -> Vec<f32> {
+        let Repacked::Reordered { source, order } = packed else { panic!("made already") };
+        order.of(source).unwrap().to_vec().unwrap()
+    }
 
     #[test]
     fn weights_are_padded_by_groups() {
@@ -255,13 +235,13 @@ mod tests {
         let weights = Tensor::from_vec(&[6, 2, 2], (0u8..24).map(f32::from).collect()).unwrap();
         let mut strides = weight_strides(&sizes, false);
         assert_eq!(strides, [12, 4, 2, 1]);
-        let by_input = pack(&weights, &sizes, &mut strides, true).unwrap().to_vec::<f32>().unwrap();
+        let by_input = elements(&pack(&weights, &sizes, &mut strides, true).unwrap());
         assert_eq!(strides, [16, 1, 8, 4]);
         assert_eq!(by_input[..8], [0.0, 4.0, 8.0, 0.0, 1.0, 5.0, 9.0, 0.0]);
         assert_eq!(by_input[16..20], [12.0, 16.0, 20.0, 0.0]);
         let mut strides = weight_strides(&sizes, true);
         assert_eq!(strides, [12, 2, 6, 1]);
-        let by_element = pack(&weights, &sizes, &mut strides, false).unwrap().to_vec::<f32>().unwrap();
+        let by_element = elements(&pack(&weights, &sizes, &mut strides, false).unwrap());
         assert_eq!(strides, [16, 1, 4, 8]);
         assert_eq!(by_element[..8], [0.0, 2.0, 4.0, 0.0, 6.0, 8.0, 10.0, 0.0]);
         assert_eq!(by_element[8..12], [1.0, 3.0, 5.0, 0.0]);

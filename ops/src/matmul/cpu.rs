@@ -122,17 +122,6 @@ fn panels(b: &Operand<'_>, product: &Product, scale: f32) -> Result<Option<Arc<P
     Ok(Some(packed::shared(value, form, make)?))
 }
 
-/// Matrices of `rows` rows and `columns` columns, one behind the other, each transposed.
-pub(crate) fn transpose<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
-    let mut result = Vec::with_capacity(data.len());
-    for matrix in data.chunks_exact((rows * columns).max(1)) {
-        for column in 0..columns {
-            result.extend(matrix.iter().skip(column).step_by(columns));
-        }
-    }
-    result
-}
-
 /// The right factor of a run.
 enum Factor<'a> {
     /// So many elements for each product; 0 where all have the same.

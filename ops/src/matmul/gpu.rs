@@ -6,9 +6,8 @@ use sardonyx_shaders::{Capabilities, Kernel, params, table};
 
 use super::product::Product;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, word};
-use crate::ir::dtype::{DType, Element};
-use crate::ir::tensor::Tensor;
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// A product whose results are output 0 of a problem.
 #[derive(Debug)]
@@ -73,8 +72,8 @@ impl Factors {
 
         let mut packed = Vec::new();
         let mut b_binding = Binding::Input(self.b);
-        if let Some((tensor, storage)) = pack(b, storages[1], &mut product) {
-            packed.push((tensor, storage));
+        if let Some(weights) = pack(b, storages[1], &mut product) {
+            packed.push(weights);
             b_binding = Binding::Packed(0);
         }
         // Stored rows that run along the depth or across it.
@@ -194,7 +193,7 @@ fn split(depth: usize, groups: usize) -> u32 {
 }
 
 /// A constant `b` with rows along the columns, padded to groups of four, unless it lies so; the product then reads it.
-fn pack(b: &Operand<'_>, storage: Storage, product: &mut Product) -> Option<(Tensor, Storage)> {
+fn pack(b: &Operand<'_>, storage: Storage, product: &mut Product) -> Option<(Repacked, Storage)> {
     let value = b.value?;
     if product.b.1 == 1 && product.columns.is_multiple_of(4) {
         return None;
@@ -203,25 +202,8 @@ fn pack(b: &Operand<'_>, storage: Storage, product: &mut Product) -> Option<(Ten
     if !product.b_batch.iter().all(|&stride| stride == 0) || value.len() != product.depth * product.columns {
         return None;
     }
-    let packed = match value.dtype() {
-        DType::F32 => pad_rows::<f32>(value, product),
-        DType::F16 => pad_rows::<half::f16>(value, product),
-        DType::BF16 => pad_rows::<half::bf16>(value, product),
-        _ => None,
-    }?;
+    let shape = [product.depth, product.columns];
+    let packed = Repacked::reordered(value, &shape, &[product.b.0, product.b.1], 4).ok()?;
     product.b = (product.columns.next_multiple_of(4), 1);
     Some((packed, storage))
-}
-
-fn pad_rows<T: Element>(value: &Tensor, product: &Product) -> Option<Tensor> {
-    let data = value.elements::<T>().ok()?;
-    let stride = product.columns.next_multiple_of(4);
-    let mut rows = Vec::new();
-    rows.try_reserve_exact(product.depth.checked_mul(stride)?).ok()?;
-    for k in 0..product.depth {
-        let start = k * product.b.0;
-        rows.extend((0..product.columns).map(|column| data[start + column * product.b.1]));
-        rows.resize((k + 1) * stride, T::zeroed());
-    }
-    Tensor::from_vec(&[product.depth, stride], rows).ok()
 }

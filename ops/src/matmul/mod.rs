@@ -14,8 +14,6 @@ pub(crate) mod product;
 mod reference;
 pub(crate) mod terms;
 
-pub(crate) use cpu::transpose;
-
 use crate::build::OperatorRow;
 
 /// The operators of this family.

@@ -19,6 +19,7 @@ use crate::ir::tensor::{Tensor, element_count};
 use crate::ir::view::View;
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
+use crate::repacked::Repacked;
 
 /// `Pad`.
 #[derive(Clone, PartialEq, Debug)]
@@ -339,7 +340,7 @@ impl Pad {
             Some(_) => Binding::Input(2),
             None => {
                 let value = self.value(x.dtype, None).map_err(|error| refuse(error.to_string()))?;
-                candidate.packed.push((value, storage));
+                candidate.packed.push((Repacked::Made(value), storage));
                 Binding::Packed(0)
             }
         };

@@ -15,7 +15,7 @@ use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::Problem;
 
 /// An affine map from the coordinates of an output to the elements of an input.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Strided {
     /// Output dimensions, outermost first.
     shape: Vec<usize>,
@@ -114,6 +114,11 @@ impl Strided {
     /// No elements at all.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The last element of the input that is read.
+    pub fn last(&self) -> usize {
+        self.last
     }
 
     /// The copy element by element, for any element type.

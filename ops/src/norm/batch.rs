@@ -22,6 +22,7 @@ use crate::ir::view::View;
 use crate::operator::{Cost, CpuKernel, CpuRun, Operator, Role};
 use crate::problem::{Operand, Problem};
 use crate::reduce::gpu::check_len;
+use crate::repacked::Repacked;
 
 /// `(x - mean) / √(variance + ε) · scale + bias`; inputs X, scale, bias, mean, variance.
 #[derive(Clone, PartialEq, Debug)]
@@ -103,7 +104,7 @@ impl BatchNormalization {
                     false => ending.multiply_first(&operand, &output, width, binding),
                 }
                 .ok_or_else(|| refuse(push.to_owned()))?;
-                candidate.packed.push((tensor, Storage::F32));
+                candidate.packed.push((Repacked::Made(tensor), Storage::F32));
             }
             let data = reshaped(data, data.dims);
             ending

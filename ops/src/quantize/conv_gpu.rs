@@ -11,6 +11,7 @@ use crate::dispatch::{Binding, Candidate, Lowering, Refusal, word};
 use crate::ir::dtype::DType;
 use crate::ir::tensor::Tensor;
 use crate::problem::Problem;
+use crate::repacked::Repacked;
 
 /// A convolution of quantized integers.
 pub(super) fn lower(
@@ -123,8 +124,8 @@ fn candidate(
 
 /// Weights as a convolution reads them.
 struct Weights {
-    packed: (Tensor, Storage),
-    constants: (Tensor, Storage),
+    packed: (Repacked, Storage),
+    constants: (Repacked, Storage),
     zeros: bool,
     strides: [usize; 3],
 }
@@ -155,8 +156,8 @@ fn weights(problem: &Problem<'_>, places: &Places, sizes: &Sizes) -> Result<Weig
     let place = |channel: usize| channel / sizes.outputs * stride + channel % sizes.outputs;
     let constants = Constants::new(problem, places, &sums, sizes.inputs * window, (all, place))?;
     Ok(Weights {
-        packed: (Tensor::from_vec(&[words.len()], words)?, Storage::U32),
-        constants: (Tensor::from_vec(&[constants.all.len()], constants.all)?, Storage::I32),
+        packed: (Repacked::made(words)?, Storage::U32),
+        constants: (Repacked::made(constants.all)?, Storage::I32),
         zeros: constants.zeros,
         strides: [stride, group, all],
     })
@@ -181,8 +182,8 @@ fn depthwise_weights(
     let channels = sizes.groups * sizes.outputs;
     let constants = Constants::new(problem, places, &vec![0; channels], 0, (channels, |channel| channel))?;
     Ok(Weights {
-        packed: (Tensor::from_vec(&[all.len()], all)?, Storage::I32),
-        constants: (Tensor::from_vec(&[constants.all.len()], constants.all)?, Storage::I32),
+        packed: (Repacked::made(all)?, Storage::I32),
+        constants: (Repacked::made(constants.all)?, Storage::I32),
         zeros: false,
         strides: [0; 3],
     })

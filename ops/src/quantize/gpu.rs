@@ -20,6 +20,7 @@ use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
 use crate::pointwise::functions::{ADD, CLIP, MUL, ROUND};
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// A kernel's constants: what is added to sums, sums of weights, zero points of weights.
 pub(super) struct Constants {
@@ -44,7 +45,7 @@ pub(super) struct Sums<'a> {
     /// Its knobs.
     pub knobs: Vec<(&'static str, u32)>,
     /// Constants packed for it.
-    pub packed: Vec<(Tensor, Storage)>,
+    pub packed: Vec<(Repacked, Storage)>,
     /// Its parameters.
     pub params: Vec<u8>,
     /// Workgroups.
@@ -259,7 +260,7 @@ impl Sums<'_> {
                     storage: Some(Storage::F32),
                 };
                 let binding = Binding::Packed(self.packed.len());
-                self.packed.push((factors, Storage::F32));
+                self.packed.push((Repacked::Made(factors), Storage::F32));
                 let [zero, least, greatest] = numbers.range();
                 let expr = |sum, factor| requantization(sum, factor, zero, [least, greatest], output.dtype);
                 let factors = (operand, Storage::F32, binding);
@@ -348,11 +349,11 @@ fn pointwise(ending: Ending, len: usize, caps: &Capabilities) -> Result<Dispatch
 }
 
 /// The zero point of the first factor as a word.
-pub(super) fn zero(problem: &Problem<'_>, places: &Places, packed: &mut Vec<(Tensor, Storage)>) -> Binding {
+pub(super) fn zero(problem: &Problem<'_>, places: &Places, packed: &mut Vec<(Repacked, Storage)>) -> Binding {
     if problem.input(places.x_zero).is_some() {
         return Binding::Input(places.x_zero);
     }
-    packed.push((Tensor::scalar(0u32), Storage::U32));
+    packed.push((Repacked::Made(Tensor::scalar(0u32)), Storage::U32));
     Binding::Packed(packed.len() - 1)
 }
 

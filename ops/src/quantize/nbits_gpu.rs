@@ -8,6 +8,7 @@ use crate::dispatch::{Binding, Candidate, Dispatch, Refusal, word};
 use crate::ir::numbers;
 use crate::ir::tensor::Tensor;
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// Rows up to which each is computed by itself.
 const FEW: usize = 2;
@@ -50,7 +51,6 @@ pub(super) fn candidate(
     }
     let factors: Vec<f32> =
         scales.iter().zip(&zeros).flat_map(|(scale, zero)| [*scale as f32, -(zero * scale) as f32]).collect();
-    let factors = Tensor::from_vec(&[factors.len()], factors).map_err(|error| refuse(&error.to_string()))?;
     let width = if columns.is_multiple_of(4) { Width::Four } else { Width::One };
     let mut ending = problem.ending(kernel, ValueType::F32, width)?;
     if let Some(bias) = problem.input(5) {
@@ -99,7 +99,7 @@ pub(super) fn candidate(
             operands: ending.operands,
             grid: [x, y, z],
         }],
-        packed: vec![(factors, Storage::F32)],
+        packed: vec![(Repacked::made(factors).map_err(failed)?, Storage::F32)],
         ..Candidate::default()
     })
 }

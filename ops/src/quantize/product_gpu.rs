@@ -8,9 +8,9 @@ use super::gpu::{Constants, Sums, check_weights, knobs, known, refuse, signed, z
 use super::product_cpu;
 use crate::dispatch::{Binding, Candidate, Lowering, Refusal, word};
 use crate::ir::dtype::DType;
-use crate::ir::tensor::Tensor;
 use crate::matmul::product::Product;
 use crate::problem::Problem;
+use crate::repacked::Repacked;
 
 /// A product of quantized matrices.
 pub(super) fn lower(
@@ -67,11 +67,9 @@ fn candidate(
     let failed = |error: crate::OpError| refuse(variant, &error.to_string());
     let constants =
         Constants::new(problem, &places, &sums, depth, (stride, |channel| channel)).map_err(failed)?;
-    let tensor = |values: Vec<u32>| Tensor::from_vec(&[values.len()], values);
-    let wrong = |error: crate::TensorError| refuse(variant, &error.to_string());
     let mut packed = vec![
-        (tensor(words).map_err(wrong)?, Storage::U32),
-        (Tensor::from_vec(&[constants.all.len()], constants.all).map_err(wrong)?, Storage::I32),
+        (Repacked::made(words).map_err(failed)?, Storage::U32),
+        (Repacked::made(constants.all).map_err(failed)?, Storage::I32),
     ];
     let zero = zero(problem, &places, &mut packed);
     let params = params::matmul::MatmulInt8 {

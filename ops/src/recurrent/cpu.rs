@@ -9,7 +9,6 @@ use crate::cpu::gemm::{Matrix, Store, multiply, multiply_into};
 use crate::cpu::tiles::{Grid, for_each_tile};
 use crate::cpu::{fill_floats, floats, is_float, scratch_floats, widened};
 use crate::error::OpError;
-use crate::matmul::transpose;
 use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::{Operand, Problem};
 
@@ -459,6 +458,17 @@ impl RecurrentKernel {
             }
         }
     }
+}
+
+/// Matrices of `rows` rows and `columns` columns, one behind the other, each transposed.
+fn transpose(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut result = Vec::with_capacity(data.len());
+    for matrix in data.chunks_exact((rows * columns).max(1)) {
+        for column in 0..columns {
+            result.extend(matrix.iter().skip(column).step_by(columns));
+        }
+    }
+    result
 }
 
 #[cfg(test)]

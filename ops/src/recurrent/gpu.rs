@@ -10,14 +10,13 @@ use super::activation::Activation;
 use super::extents::{Extents, input};
 use super::operator::{Cell, Recurrent};
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, Scratch, linear_grid, word};
-use crate::ir::dtype::{DType, Element};
+use crate::ir::dtype::DType;
 use crate::ir::numbers::filled;
-use crate::ir::tensor::Tensor;
 use crate::matmul::gpu::Factors;
 use crate::matmul::product::Product;
-use crate::matmul::transpose;
 use crate::movement::strided::{self, Strided};
 use crate::problem::{Operand, Problem};
+use crate::repacked::Repacked;
 
 /// Largest hidden state that the kernel's workgroup memory holds.
 const MOST: usize = 1024;
@@ -106,7 +105,9 @@ fn walk(
     let weights_storage = problem.stored(kernel, Some(weights))?;
     let mut strides = (hidden, 1);
     let mut weights_binding = Binding::Input(input::R);
-    if let Some(packed) = weights.value.and_then(|value| pack(value, rows, hidden)) {
+    // With rows along the gates neighbouring invocations read neighbouring elements.
+    let (shape, moves) = ([directions, hidden, rows], [rows * hidden, 1, hidden]);
+    if let Some(packed) = weights.value.and_then(|value| Repacked::reordered(value, &shape, &moves, 1).ok()) {
         weights_binding = Binding::Packed(candidate.packed.len());
         candidate.packed.push((packed, weights_storage));
         strides = (1, rows);
@@ -127,17 +128,16 @@ fn walk(
             inputs.push((problem.stored(kernel, Some(operand))?, Width::One));
             continue;
         }
-        let failed = |_| refuse("no memory for what stands for an absent input".to_owned());
-        let (tensor, storage) = if index == input::LENGTHS {
+        let (made, storage) = if index == input::LENGTHS {
             let steps = i32::try_from(steps).map_err(|_| refuse(format!("{steps} steps")))?;
-            (filled(&[len], steps).map(|all| Tensor::from_vec(&[len], all)), Storage::I32)
+            (filled(&[len], steps).and_then(Repacked::made), Storage::I32)
         } else {
-            (filled(&[len], 0.0f32).map(|all| Tensor::from_vec(&[len], all)), Storage::F32)
+            (filled(&[len], 0.0f32).and_then(Repacked::made), Storage::F32)
         };
-        let tensor = tensor.map_err(failed)?.map_err(|error| refuse(error.to_string()))?;
+        let stand_in = made.map_err(|error| refuse(error.to_string()))?;
         reads.push(Binding::Packed(candidate.packed.len()));
         inputs.push((storage, Width::One));
-        candidate.packed.push((tensor, storage));
+        candidate.packed.push((stand_in, storage));
     }
     if reads.len() + 1 > caps.storage_buffers as usize {
         return Err(refuse("more tensors than the device binds".to_owned()));
@@ -227,19 +227,5 @@ fn cell(cell: Cell) -> u32 {
         Cell::Gru { linear_before_reset: true } => 2,
         Cell::Lstm { coupled: false } => 3,
         Cell::Lstm { coupled: true } => 4,
-    }
-}
-
-/// Constant recurrent weights with rows along the gates, so that neighbouring invocations read neighbouring elements.
-fn pack(value: &Tensor, rows: usize, columns: usize) -> Option<Tensor> {
-    fn transposed<T: Element>(value: &Tensor, rows: usize, columns: usize) -> Option<Tensor> {
-        let data = value.elements::<T>().ok()?;
-        Tensor::from_vec(value.dims(), transpose(&data, rows, columns)).ok()
-    }
-    match value.dtype() {
-        DType::F32 => transposed::<f32>(value, rows, columns),
-        DType::F16 => transposed::<half::f16>(value, rows, columns),
-        DType::BF16 => transposed::<half::bf16>(value, rows, columns),
-        _ => None,
     }
 }

@@ -7,8 +7,8 @@ use sardonyx_shaders::{Capabilities, Kernel, params, table};
 use super::resize::Resize;
 use super::table::{Mode, Table};
 use crate::dispatch::{Binding, Candidate, Dispatch, Ending, Refusal, Scratch, linear_grid, word};
-use crate::ir::tensor::Tensor;
 use crate::problem::Problem;
+use crate::repacked::Repacked;
 
 /// An axis that stays as it is.
 fn unit() -> Table {
@@ -76,11 +76,11 @@ pub(super) fn candidate(
         let index: Vec<i32> = a.1.index.iter().chain(&b.1.index).copied().collect();
         let weight: Vec<f32> = a.1.weight.iter().chain(&b.1.weight).map(|&weight| weight as f32).collect();
         let packed = candidate.packed.len();
-        let made = |error: crate::TensorError| refuse(error.to_string());
-        candidate.packed.push((Tensor::from_vec(&[index.len()], index).map_err(made)?, Storage::I32));
+        let made = |error: crate::OpError| refuse(error.to_string());
+        candidate.packed.push((Repacked::made(index).map_err(made)?, Storage::I32));
         let mut reads = vec![read.0, Binding::Packed(packed)];
         if !nearest {
-            candidate.packed.push((Tensor::from_vec(&[weight.len()], weight).map_err(made)?, Storage::F32));
+            candidate.packed.push((Repacked::made(weight).map_err(made)?, Storage::F32));
             reads.push(Binding::Packed(packed + 1));
         }
         let last = launch + 1 == groups.len();

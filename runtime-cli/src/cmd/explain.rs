@@ -7,7 +7,7 @@ use sardonyx::{Decision, Outcome, Place, PlacedStep};
 use serde_json::{Map, Value, json};
 
 use crate::bind::Opened;
-use crate::cli::{DeviceArgs, SizeArgs};
+use crate::cli::{DeviceArgs, PlanArgs, SizeArgs};
 use crate::cmd::inspect::planned;
 use crate::describe;
 use crate::failure::Failure;
@@ -25,6 +25,8 @@ pub struct Args {
     sizes: SizeArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// Explains the plan of a model.
@@ -33,7 +35,7 @@ pub struct Args {
 /// When the file cannot be read or is damaged, or the model cannot run on the device.
 pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
     let opened = Opened::open(&arguments.model, console)?;
-    let planned = planned::plan(&opened, &arguments.sizes, &arguments.device, console)
+    let planned = planned::plan(&opened, &arguments.sizes, (&arguments.device, &arguments.plan), console)
         .map_err(|failure| failure.in_model(opened.name()))?;
     let mut document = Map::new();
     document.insert("engine".to_owned(), describe::engine());

@@ -12,6 +12,7 @@ use sardonyx_ops::pointwise::{Pointwise, functions};
 use sardonyx_ops::{DType, Operator, Tensor};
 
 use super::super::build::{Decided, Settings, decide};
+use super::super::choices::Choices;
 use super::*;
 use crate::session::{Fallback, Precision};
 
@@ -44,11 +45,14 @@ fn plan() -> Plan {
     plan
 }
 
-const SETTINGS: Settings =
-    Settings { fallback: Fallback::Deny, precision: Precision::Model, memory_budget: None, taps: false };
+fn settings() -> Settings {
+    let choices = Choices::default();
+    let (fallback, precision) = (Fallback::Deny, Precision::Model);
+    Settings { fallback, precision, memory_budget: None, taps: false, choices }
+}
 
 fn decided(caps: Option<&Capabilities>) -> Decided<'static> {
-    decide(plan(), (caps, None), "test", SETTINGS).unwrap()
+    decide(plan(), (caps, None), "test", &settings()).unwrap()
 }
 
 fn refuse(decided: &Decided<'_>, caps: Option<&Capabilities>) -> Option<String> {
@@ -124,17 +128,10 @@ fn nothing_is_read_before_it_is_written() {
 
 #[test]
 fn values_alive_together_do_not_overlap() {
-    // `b` is put where `a` lies, which is read afterwards: where it is written, and all who read it.
+    // `b` is put where `a` lies, which is read afterwards.
     planted("over another binding", |program, _| {
         let a = program.launches[0].bindings[2];
         program.launches[1].bindings[1] = a;
-    });
-    planted("is read where Value", |program, _| {
-        let a = program.launches[0].bindings[2];
-        let b = program.launches[1].bindings[1];
-        for launch in &mut program.launches[2..] {
-            launch.bindings.iter_mut().filter(|place| **place == b).for_each(|place| *place = a);
-        }
     });
     planted_on_cpu("written over what the step reads", |program| {
         let a = program.host[2];
@@ -143,6 +140,36 @@ fn values_alive_together_do_not_overlap() {
     });
     planted_on_cpu("written elsewhere", |program| {
         program.cpu[1].writes = program.cpu[0].writes.clone();
+    });
+}
+
+#[test]
+fn results_replace_only_what_is_read_with_them_and_not_wanted_later() {
+    // `c = b * a` lies where `a` lies, which nobody reads afterwards.
+    let caps = Capabilities::BASELINE;
+    let mut sound = decided(Some(&caps)).program;
+    let replaced = |launch: usize| sound.launches[launch].kernel.bound.replaced.clone();
+    assert_eq!([0, 1, 2, 3].map(replaced), [vec![], vec![], vec![(1, 2)], vec![]]);
+    let [_, a, c] = sound.launches[2].bindings.as_mut_slice() else { panic!("three bindings") };
+    let (a, c) = (arena_of(a), arena_of(c));
+    assert_eq!((a.0, a.1), (c.0, c.1));
+    assert_eq!(sound.memory.device_activations, 3 * 256, "x or b, a or c, and d");
+
+    let bound = |program: &mut Program, pairs: &[(usize, usize)]| {
+        program.launches[2].kernel.bound.replaced = pairs.to_vec();
+    };
+    planted("over another binding", |program, _| bound(program, &[]));
+    planted("element by element", |program, _| bound(program, &[(1, 2), (0, 2)]));
+    planted("element by element", |program, _| bound(program, &[(1, 2), (0, 1)]));
+    planted("element by element", |program, _| bound(program, &[(1, 2), (7, 8)]));
+    // `b` takes the memory of `a`, which `c` reads afterwards.
+    planted("is read where Value", |program, _| {
+        let a = program.launches[0].bindings[2];
+        let b = program.launches[1].bindings[1];
+        program.launches[1].kernel.bound.replaced = vec![(0, 1)];
+        program.launches[1].bindings[1] = a;
+        program.launches[2].kernel.bound.replaced.clear();
+        (program.launches[2].bindings[0], program.launches[2].bindings[2]) = (a, b);
     });
 }
 
@@ -218,7 +245,7 @@ fn plan_of_parts() -> Plan {
 fn parts_lie_where_the_whole_is_read() {
     let caps = Capabilities::BASELINE;
     for caps in [Some(&caps), None] {
-        let decided = || decide(plan_of_parts(), (caps, None), "test", SETTINGS).unwrap();
+        let decided = || decide(plan_of_parts(), (caps, None), "test", &settings()).unwrap();
         let sound = decided();
         let views = sound.placed.iter().filter(|placed| matches!(placed, Placed::View)).count();
         assert_eq!((views, refuse(&sound, caps)), (2, None));

@@ -16,7 +16,7 @@ use sardonyx_importer::onnx::{self, LoadLimits, ModelProto};
 use serde_json::{Map, Value, json};
 
 use crate::bind::{self, Opened};
-use crate::cli::{DeviceArgs, SizeArgs};
+use crate::cli::{DeviceArgs, PlanArgs, SizeArgs};
 use crate::describe;
 use crate::failure::Failure;
 use crate::output::{Console, atomic};
@@ -41,10 +41,15 @@ pub struct Args {
     /// Write the kernels of the plan, as they are compiled for the device, to DIR, a file each
     #[arg(long, value_name = "DIR")]
     wgsl: Option<PathBuf>,
+    /// Write the plan to FILE, for `--plan`: passes, sizes, and the kernels of each step, which can be changed there
+    #[arg(long, value_name = "FILE.json")]
+    save_plan: Option<PathBuf>,
     #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// `--show`.
@@ -105,9 +110,10 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         content::nodes(&proto.graph, &mut document, console)?;
     }
     drop(proto);
-    if shows(Part::Plan) || shows(Part::Memory) || arguments.wgsl.is_some() {
+    let wanted = arguments.wgsl.is_some() || arguments.save_plan.is_some();
+    if shows(Part::Plan) || shows(Part::Memory) || wanted {
         let opened = Opened::open(&arguments.model, console)?;
-        let planned = planned::plan(&opened, &arguments.sizes, &arguments.device, console)
+        let planned = planned::plan(&opened, &arguments.sizes, (&arguments.device, &arguments.plan), console)
             .map_err(|failure| failure.in_model(opened.name()))?;
         if shows(Part::Plan) {
             planned.show_plan(arguments.device.settings.precision, &mut document, console)?;
@@ -117,6 +123,11 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
         }
         if let Some(folder) = &arguments.wgsl {
             shaders::write(&planned, folder, &mut document, console)?;
+        }
+        if let Some(path) = &arguments.save_plan {
+            let saved = planned.session().plan().map_err(|error| opened.failure(&error))?;
+            atomic::write(path, saved.to_json().as_bytes())?;
+            console.note(format!("plan of {} steps written to {}", saved.steps.len(), path.display()));
         }
     }
     console.finish("inspect", document)

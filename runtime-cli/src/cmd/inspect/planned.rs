@@ -4,7 +4,7 @@ use sardonyx::{Device, Fallback, Place, Session};
 use serde_json::{Map, Value, json};
 
 use crate::bind::{self, Opened};
-use crate::cli::{DeviceArgs, PrecisionArg, SizeArgs};
+use crate::cli::{DeviceArgs, PlanArgs, PrecisionArg, SizeArgs};
 use crate::describe;
 use crate::failure::Failure;
 use crate::output::{Console, format};
@@ -22,13 +22,13 @@ pub struct Planned {
 pub fn plan(
     opened: &Opened,
     sizes: &SizeArgs,
-    arguments: &DeviceArgs,
+    (arguments, plan): (&DeviceArgs, &PlanArgs),
     console: &Console,
 ) -> Result<Planned, Failure> {
     let device = bind::device(arguments)?;
     let signatures = opened.signatures()?;
     let mut sizes = opened.sizes(&signatures, sizes)?;
-    let mut builder = bind::builder(&device, &arguments.settings, Fallback::Allow);
+    let mut builder = bind::planned_builder(&device, &arguments.settings, plan, Fallback::Allow)?;
     for signature in &signatures {
         let (dims, defaulted) = sizes.choose(signature);
         for symbol in defaulted {

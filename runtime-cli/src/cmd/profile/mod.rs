@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 
 use crate::bind::{self, Opened};
 use crate::cache::Cache;
-use crate::cli::{DeviceArgs, InputArgs};
+use crate::cli::{DeviceArgs, InputArgs, PlanArgs};
 use crate::cmd::devices;
 use crate::describe;
 use crate::failure::{Failure, Fault};
@@ -30,6 +30,8 @@ pub struct Args {
     inputs: InputArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// Profiled runs; a plain one goes before each
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
@@ -89,7 +91,8 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console, cache: &Cache) 
     if arguments.files.roofline.is_some() && roofs.is_none() {
         return Err(Failure::new(Fault::Usage, "--roofline needs roofs: --roofs measure"));
     }
-    let mut builder = bind::builder(&device, &arguments.device.settings, Fallback::Deny);
+    let mut builder =
+        bind::planned_builder(&device, &arguments.device.settings, &arguments.plan, Fallback::Deny)?;
     for given in &given {
         builder = builder.shape(&given.name, given.tensor.dims());
     }

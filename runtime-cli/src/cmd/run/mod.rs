@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bind::{self, Opened};
 use crate::cache::{Cache, Watch};
-use crate::cli::{DeviceArgs, InputArgs, PrecisionArg, parse_duration};
+use crate::cli::{DeviceArgs, InputArgs, PlanArgs, PrecisionArg, parse_duration};
 use crate::describe;
 use crate::elements;
 use crate::failure::{Failure, Fault};
@@ -37,6 +37,8 @@ pub struct Args {
     pre_dump: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// End with exit code 6 when a run takes longer, e.g. 500ms
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Device")]
     deadline: Option<Duration>,
@@ -190,7 +192,12 @@ impl<'a> Run<'a> {
     }
 
     fn build(&self, device: &Device, first: &[Given], cache: &Cache) -> Result<(Session, Watch), Failure> {
-        let mut builder = bind::builder(device, &self.arguments.device.settings, Fallback::Allow);
+        let mut builder = bind::planned_builder(
+            device,
+            &self.arguments.device.settings,
+            &self.arguments.plan,
+            Fallback::Allow,
+        )?;
         if self.samples.len() == 1 {
             for given in first {
                 builder = builder.shape(&given.name, given.tensor.dims());
