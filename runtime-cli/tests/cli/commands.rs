@@ -33,6 +33,39 @@ fn run_prints_a_document_and_saves_outputs() {
 }
 
 #[test]
+fn a_saved_plan_runs_or_is_refused() {
+    let scratch = Scratch::new("plan");
+    scratch.write("relu.onnx", &model::relu());
+    let save = ["inspect", "relu.onnx", "--device", "cpu", "--dim", "batch=3", "--save-plan", "plan.json"];
+    let ended = sardonyx(&scratch, &save);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("plan of 1 steps written to plan.json"), "{}", ended.err);
+    let plan = std::fs::read_to_string(scratch.0.join("plan.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(document["schema"], "sardonyx.plan/1");
+    assert_eq!(document["steps"][0]["op"], "Relu");
+    let with =
+        |plan: &'static str| ["run", "relu.onnx", "--device", "cpu", "--dim", "batch=3", "--plan", plan];
+    let ran = sardonyx(&scratch, &[&with("plan.json")[..], &["--json"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.json()["plan"]["digest"], document["plan"]);
+    for command in ["bench", "profile", "explain", "inspect"] {
+        let ended = sardonyx(&scratch, &[&[command], &with("plan.json")[1..], &["--quiet"]].concat());
+        assert_eq!(ended.code, 0, "{command}: {}", ended.err);
+    }
+    scratch.write("other.json", plan.replace("\"Relu\"", "\"Tanh\"").as_bytes());
+    scratch.write("text.json", b"plan");
+    for (file, code) in [("other.json", 2), ("text.json", 2), ("absent.json", 7)] {
+        let ended = sardonyx(&scratch, &with(file));
+        assert_eq!(ended.code, code, "{file}: {}", ended.err);
+        assert!(code == 7 || ended.err.contains("error[SDX-0511]"), "{file}: {}", ended.err);
+    }
+    let halved = sardonyx(&scratch, &[&with("plan.json")[..], &["--precision", "f16"]].concat());
+    assert_eq!(halved.code, 2);
+    assert!(halved.err.contains("a plan for --precision model"), "{}", halved.err);
+}
+
+#[test]
 fn made_up_inputs_are_announced() {
     let scratch = Scratch::new("made-up");
     scratch.write("relu.onnx", &model::relu());
@@ -132,6 +165,18 @@ fn bench_measures_and_gates() {
     let rows = std::fs::read_to_string(scratch.0.join("s.csv")).unwrap().lines().count() as u64;
     let included = document["included"][0]["latency_ns"]["count"].as_u64().unwrap();
     assert_eq!(rows, 1 + at("count") + included);
+    let turns =
+        ["bench", "add.onnx", "--include", "model=add.onnx", "--duration", "1s", "--regress", "p50=900%"];
+    let ended = sardonyx(&scratch, &[&turns[..], &["--json"]].concat());
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    let included = &ended.json()["included"][0];
+    assert_eq!(
+        (&included["include"], &included["gates"][0]["pass"]),
+        (&"model=add.onnx".into(), &true.into())
+    );
+    let [change, least, most] =
+        [0, 1, 2].map(|at| included["against_first"]["p50_change"][at].as_f64().unwrap());
+    assert!(least <= change && change <= most, "{included}");
     let impossible = ["bench", "add.onnx", "--duration", "5ms", "--min-runs", "1", "--assert", "p50_ms <= 0"];
     let ended = sardonyx(&scratch, &impossible);
     assert_eq!(ended.code, 1, "{}", ended.err);

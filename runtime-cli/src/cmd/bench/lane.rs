@@ -12,9 +12,10 @@ use super::environment::{self, Condition};
 use super::feed::Feed;
 use super::latency::{Sample, nearest_rank};
 use super::measured::{Cold, Measured};
+use super::options::Include;
 use crate::bind::{self, Opened};
 use crate::cache::{Cache, Watch};
-use crate::cli::Settings;
+use crate::cli::{PlanArgs, Settings};
 use crate::describe;
 use crate::failure::Failure;
 use crate::output::Console;
@@ -25,6 +26,19 @@ const LONGEST_WARMUP: Duration = Duration::from_secs(10);
 const WINDOW: (Duration, usize) = (Duration::from_millis(100), 5);
 /// The drift has ended when two windows in a row differ by less than this part from the one before.
 const DRIFT: f64 = 0.01;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The device.
+    pub device: &'a str,
+    /// The model.
+    pub opened: &'a Opened,
+    /// Its plan, where it is given.
+    pub plan: &'a PlanArgs,
+    /// What differs from the first; `None` for that itself.
+    pub include: Option<&'a Include>,
+}
 
 /// A device under measurement.
 pub struct Lane<'a> {
@@ -39,7 +53,7 @@ pub struct Lane<'a> {
     conditions: Vec<Condition>,
     /// Microjoules taken while measuring, by everything on the machine.
     energy: Option<u64>,
-    opened: &'a Opened,
+    subject: Subject<'a>,
     settings: &'a Settings,
     feed: &'a Feed<'a>,
     plan: Duration,
@@ -55,21 +69,21 @@ impl<'a> Lane<'a> {
     /// # Errors
     /// When the device cannot be opened, or the model cannot run there; fallbacks are denied unless allowed.
     pub fn open(
-        name: &str,
-        opened: &'a Opened,
+        subject: Subject<'a>,
         settings: &'a Settings,
         feed: &'a Feed<'a>,
         console: &Console,
         cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
-        let device = bind::open_as_set(name, settings)?;
+        let device = bind::open_as_set(subject.device, settings)?;
         let starting = console.progress(None, "planning, compiling, and the first run");
         let start = Instant::now();
-        let mut builder = bind::builder(&device, settings, Fallback::Deny);
+        let mut builder = bind::planned_builder(&device, settings, subject.plan, Fallback::Deny)?;
         for given in &feed.given {
             builder = builder.shape(&given.name, given.tensor.dims());
         }
         let (builder, watch) = cache.give(builder);
+        let opened = subject.opened;
         let session = builder.build(&opened.model).map_err(|error| opened.failure(&error))?;
         let plan = start.elapsed();
         let mut lane = Lane {
@@ -79,7 +93,7 @@ impl<'a> Lane<'a> {
             measured: Duration::ZERO,
             conditions: Vec::new(),
             energy: None,
-            opened,
+            subject,
             settings,
             feed,
             plan,
@@ -156,6 +170,7 @@ impl<'a> Lane<'a> {
     /// # Errors
     /// When a run fails.
     pub fn turn(&mut self, time: Duration, pace: Pace, origin: Instant) -> Result<(), Failure> {
+        let before = self.samples.len();
         self.conditions.push(Condition::now(describe::ns(origin.elapsed())));
         let (start, energy) = (Instant::now(), environment::energy());
         if pace.callers > 1 {
@@ -164,6 +179,8 @@ impl<'a> Lane<'a> {
             self.alone(time, pace.interval, origin)?;
         }
         self.measured += start.elapsed();
+        let turn = self.conditions.len() as u64 - 1;
+        self.samples.iter_mut().skip(before).for_each(|sample| sample.turn = turn);
         // A counter that has begun anew says nothing about this turn.
         if let (Some(before), Some(after)) =
             (energy, environment::energy().filter(|now| Some(*now) >= energy))
@@ -219,19 +236,23 @@ impl<'a> Lane<'a> {
     }
 
     /// What the first run alone says.
-    pub fn finish_cold(mut self, digest: &str) -> Measured {
+    pub fn finish_cold(mut self) -> Measured {
         self.samples = vec![self.first_sample];
         self.measured = self.first;
-        self.finish(digest)
+        self.finish()
     }
 
     /// What was measured.
-    pub fn finish(self, digest: &str) -> Measured {
+    pub fn finish(self) -> Measured {
+        let (opened, include) = (self.subject.opened, self.subject.include);
+        let digest = opened.digest();
         let placement = self.session.placement();
         let memory = self.session.memory();
         let compiled = self.watch.compiled();
         Measured {
-            headline: describe::headline(self.opened, digest, &self.device, &placement),
+            headline: describe::headline(opened, &digest, &self.device, &placement),
+            include: include.map(Include::to_text).unwrap_or_default(),
+            model: describe::model(opened, &digest),
             device: describe::device(&self.device, self.settings.precision),
             plan: describe::plan(&placement, self.session.plan_digest()),
             memory: json!({"device_peak": memory.device(), "weights": memory.device_weights,
@@ -239,7 +260,7 @@ impl<'a> Lane<'a> {
                            "host_activations": memory.host_activations, "host_scratch": memory.host_scratch}),
             samples: self.samples,
             cold: vec![Cold {
-                load: describe::ns(self.opened.load),
+                load: describe::ns(opened.load),
                 plan: describe::ns(self.plan),
                 shaders: describe::ns(compiled.shaders),
                 first: describe::ns(self.first),

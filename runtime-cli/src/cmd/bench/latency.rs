@@ -9,6 +9,8 @@ pub struct Sample {
     pub process: u64,
     /// When it began, since the measurement began in its process.
     pub at: u64,
+    /// The turn that it was made in, counted from 0: what is measured in turns has turns of the same number close together.
+    pub turn: u64,
     /// From the call to the outputs in host memory; end to end, from the sources of the inputs to the answer.
     pub total: u64,
     /// End to end, the part of it before the run.
@@ -91,7 +93,8 @@ impl Sample {
             self.read,
             self.host,
             self.pre,
-            self.post
+            self.post,
+            self.turn
         ])
     }
 
@@ -108,6 +111,7 @@ impl Sample {
             host: at(6)?,
             pre: at(7)?,
             post: at(8)?,
+            turn: at(9)?,
         })
     }
 }

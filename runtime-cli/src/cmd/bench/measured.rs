@@ -57,6 +57,10 @@ impl Cold {
 pub struct Measured {
     /// What ran where, for people.
     pub headline: String,
+    /// What `--include` says of it; empty for the first.
+    pub include: String,
+    /// The model, as documents describe it.
+    pub model: Value,
     /// The device, as documents describe it.
     pub device: Value,
     /// The plan, likewise.
@@ -89,6 +93,12 @@ impl Measured {
     /// The device's id.
     pub fn id(&self) -> &str {
         self.device["id"].as_str().unwrap_or_default()
+    }
+
+    /// What tells it apart from what was measured with it.
+    pub fn name(&self) -> &str {
+        let other_device = self.include.is_empty() || self.include.starts_with("device=");
+        if other_device { self.id() } else { &self.include }
     }
 
     /// The statistics.
@@ -213,7 +223,7 @@ impl Measured {
     /// Everything, for another process.
     pub fn to_json(&self) -> Value {
         let cold: Vec<Value> = self.cold.iter().map(|cold| cold.to_json()).collect();
-        json!({"headline": self.headline, "device": self.device, "plan": self.plan, "memory": self.memory,
+        json!({"headline": self.headline, "include": self.include, "model": self.model, "device": self.device, "plan": self.plan, "memory": self.memory,
                "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
                "cold": cold, "cache": self.cache, "warmup_runs": self.warmup_runs,
                "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
@@ -225,6 +235,8 @@ impl Measured {
         let list = |name: &str| value[name].as_array();
         Some(Measured {
             headline: value["headline"].as_str()?.to_owned(),
+            include: value["include"].as_str()?.to_owned(),
+            model: value["model"].clone(),
             device: value["device"].clone(),
             plan: value["plan"].clone(),
             memory: value["memory"].clone(),

@@ -19,14 +19,15 @@ use serde_json::Value;
 
 use crate::bind::Opened;
 use crate::cache::Cache;
+use crate::cli::PlanArgs;
 use crate::failure::Failure;
 use crate::output::{Console, atomic};
 use feed::Feed;
 pub use gate::NAMES as GATES;
-use lane::{Lane, Pace};
+use lane::{Lane, Pace, Subject};
 use measured::Measured;
 pub use options::Args;
-use options::Warmup;
+use options::{Include, Warmup};
 use results::Results;
 
 /// Measures the model on each device, for each size of a sweep.
@@ -145,23 +146,48 @@ fn measure(
     console: &Console,
     cache: &Cache,
 ) -> Result<Vec<Measured>, Failure> {
-    let names = std::iter::once(&arguments.device.device).chain(&arguments.include);
-    let mut lanes = names
-        .map(|name| Lane::open(name, opened, &arguments.device.settings, feed, console, cache))
+    let first = Subject { device: &arguments.device.device, opened, plan: &arguments.plan, include: None };
+    let others = arguments.include.iter().map(|include| Other::open(include, console));
+    let others: Vec<(&Include, Other)> = others.collect::<Result<_, _>>()?;
+    let subjects = std::iter::once(first).chain(others.iter().map(|(include, other)| match other {
+        Other::Device(device) => Subject { device, include: Some(include), ..first },
+        Other::Model(opened) => Subject { opened, include: Some(include), ..first },
+        Other::Plan(plan) => Subject { plan, include: Some(include), ..first },
+    }));
+    let settings = &arguments.device.settings;
+    let mut lanes = subjects
+        .map(|subject| Lane::open(subject, settings, feed, console, cache))
         .collect::<Result<Vec<Lane<'_>>, Failure>>()?;
     if arguments.cold {
         // The first run was the measurement.
-        return Ok(lanes.into_iter().map(|lane| lane.finish_cold(&opened.digest())).collect());
+        return Ok(lanes.into_iter().map(Lane::finish_cold).collect());
     }
     for lane in &mut lanes {
         lane.warm_up(arguments.warmup, console)?;
     }
     run_in_turns(&mut lanes, arguments, console)?;
-    let digest = opened.digest();
-    Ok(lanes.into_iter().map(|lane| lane.finish(&digest)).collect())
+    Ok(lanes.into_iter().map(Lane::finish).collect())
 }
 
-/// Gives each device a turn, A B A B, until each has the time and runs asked for, so that a drift of the machine
+/// What takes the place of a part of the first subject.
+enum Other {
+    Device(String),
+    Model(Opened),
+    Plan(PlanArgs),
+}
+
+impl Other {
+    fn open<'a>(include: &'a Include, console: &Console) -> Result<(&'a Include, Other), Failure> {
+        let other = match include {
+            Include::Device(name) => Other::Device(name.clone()),
+            Include::Model(path) => Other::Model(Opened::open(path, console)?),
+            Include::Plan(path) => Other::Plan(PlanArgs { plan: Some(path.clone()) }),
+        };
+        Ok((include, other))
+    }
+}
+
+/// Gives each subject a turn, A B B A, until each has the time and runs asked for, so that a drift of the machine
 /// meets all of them alike.
 fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> Result<(), Failure> {
     const TURN: Duration = Duration::from_millis(200);
@@ -179,13 +205,18 @@ fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> 
     let is_done =
         |lane: &Lane<'_>| lane.measured >= arguments.duration && lane.samples.len() >= arguments.min_runs;
     let origin = Instant::now();
+    let mut forth = true;
     loop {
         if lanes.iter().all(is_done) {
             return Ok(());
         }
         let turn = if pace.interval.is_some() { arguments.duration } else { TURN.min(arguments.duration) };
-        let mut turns = lanes.iter_mut().filter(|lane| !is_done(lane));
-        turns.try_for_each(|lane| lane.turn(turn, pace, origin))?;
+        let mut turns: Vec<&mut Lane<'_>> = lanes.iter_mut().filter(|lane| !is_done(lane)).collect();
+        if !forth {
+            turns.reverse();
+        }
+        forth = !forth;
+        turns.into_iter().try_for_each(|lane| lane.turn(turn, pace, origin))?;
         measured.set(lanes.iter().map(percent).sum());
     }
 }

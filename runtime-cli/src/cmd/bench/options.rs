@@ -9,7 +9,7 @@ use super::gate::Gate;
 use super::measured::Measured;
 use super::verdict::Regress;
 use crate::bind::Opened;
-use crate::cli::{DeviceArgs, InputArgs, parse_dim, parse_duration};
+use crate::cli::{DeviceArgs, InputArgs, PlanArgs, parse_dim, parse_duration};
 use crate::failure::{Failure, Fault};
 use crate::output::Console;
 use crate::task::answer::TaskArgs;
@@ -35,9 +35,14 @@ pub struct Args {
     sweep: Option<(String, Sizes)>,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// More devices, measured in turn with the first, e.g. device=vulkan:0,device=cpu
-    #[arg(long, value_name = "device=NAME,...", value_delimiter = ',', value_parser = parse_include, help_heading = "Device")]
-    pub(super) include: Vec<String>,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Measure more in turns with the first, A B B A, and compare: device=NAME, model=FILE or plan=FILE
+    ///
+    /// Each is the first but for that one thing, e.g. device=vulkan:0,device=cpu. What disturbs the machine meets all of them
+    /// alike, so that smaller differences show than between two measurements one after the other.
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = Include::parse, help_heading = "Device", group = "compared")]
+    pub(super) include: Vec<Include>,
     #[command(flatten)]
     pub(super) files: FileArgs,
     /// Measured time on each device, in each process
@@ -67,10 +72,12 @@ pub struct Args {
     #[command(flatten)]
     pub(super) task: TaskArgs,
     /// Compare with a document that `bench --out` wrote
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "compared")]
     pub(super) baseline: Option<PathBuf>,
-    /// A gate on the change against the baseline, e.g. p95=5% (repeat); exit 1 beyond it, 8 when noise hides it
-    #[arg(long, value_name = "PERCENTILE=PART", value_parser = Regress::parse, requires = "baseline")]
+    /// A gate on the change, e.g. p95=5% (repeat); exit 1 beyond it, 8 when noise hides it
+    ///
+    /// The change against the baseline; without one, that of each included measurement against the first.
+    #[arg(long, value_name = "PERCENTILE=PART", value_parser = Regress::parse, requires = "compared")]
     pub(super) regress: Vec<Regress>,
     /// A gate on each device, e.g. "p95_ms < 120" (repeat); exit 1 when one fails
     ///
@@ -105,6 +112,38 @@ pub(super) struct FileArgs {
     /// Write the gates as test cases to FILE.xml
     #[arg(long, value_name = "FILE")]
     pub(super) junit: Option<PathBuf>,
+}
+
+/// What `--include` measures instead of the first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Include {
+    /// Another device.
+    Device(String),
+    /// Another model, which takes the same inputs.
+    Model(PathBuf),
+    /// Another saved plan.
+    Plan(PathBuf),
+}
+
+impl Include {
+    fn parse(text: &str) -> Result<Include, String> {
+        match text.split_once('=') {
+            Some((_, "")) | None => Err("write device=NAME, model=FILE or plan=FILE".to_owned()),
+            Some(("device", name)) => Ok(Include::Device(name.to_owned())),
+            Some(("model", file)) => Ok(Include::Model(file.into())),
+            Some(("plan", file)) => Ok(Include::Plan(file.into())),
+            Some((key, _)) => Err(format!("{key:?} is not device, model or plan")),
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Include::Device(name) => format!("device={name}"),
+            Include::Model(file) => format!("model={}", file.display()),
+            Include::Plan(file) => format!("plan={}", file.display()),
+        }
+    }
 }
 
 /// `--warmup`.
@@ -183,11 +222,6 @@ fn parse_warmup(text: &str) -> Result<Warmup, String> {
     }
 }
 
-fn parse_include(text: &str) -> Result<String, String> {
-    let name = text.strip_prefix("device=").filter(|name| !name.is_empty());
-    name.map(str::to_owned).ok_or_else(|| "write device=NAME".to_owned())
-}
-
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
     rate.ok_or_else(|| format!("{text:?} is no rate from 0.001 to 1000000 Hz"))
@@ -219,13 +253,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warm_up_and_included_devices() {
+    fn warm_up_and_what_is_included() {
         assert_eq!(parse_warmup("auto"), Ok(Warmup::Auto));
         assert_eq!(parse_warmup("20"), Ok(Warmup::Runs(20)));
         assert_eq!(parse_warmup("2s"), Ok(Warmup::Time(Duration::from_secs(2))));
         assert!(parse_warmup("soon").is_err());
-        assert_eq!(parse_include("device=vulkan:0"), Ok("vulkan:0".into()));
-        assert!(parse_include("device=").is_err() && parse_include("cpu").is_err());
+        assert_eq!(Include::parse("device=vulkan:0"), Ok(Include::Device("vulkan:0".into())));
+        for text in ["device=cpu", "model=a=b.onnx", "plan=p.json"] {
+            assert_eq!(Include::parse(text).unwrap().to_text(), text);
+        }
+        assert!(["device=", "cpu", "colour=red", "=x"].iter().all(|text| Include::parse(text).is_err()));
     }
 
     #[test]

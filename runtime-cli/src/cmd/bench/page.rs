@@ -23,7 +23,7 @@ const STYLE: &str = "body{font:14px/1.5 Helvetica,Arial,sans-serif;color:#222;ma
 pub fn page(title: &str, environment: &Value, rows: &[Row]) -> String {
     let mut body = format!("<h1>{}</h1>\n{}", escape(title), summary(rows));
     for row in rows {
-        let heading = format!("{} {}", row.measured.id(), row.label);
+        let heading = format!("{} {}", row.measured.name(), row.label);
         body += &format!("<h2>{}</h2>\n", escape(heading.trim()));
         body += &format!("<p>{}</p>\n", escape(&row.measured.headline).replace('\n', "<br>"));
         body += &gates(row);
@@ -64,7 +64,7 @@ fn summary(rows: &[Row]) -> String {
     for row in rows {
         let latency = &row.latency;
         let cells = [
-            row.measured.id().to_owned(),
+            row.measured.name().to_owned(),
             row.label.clone(),
             format::milliseconds(latency.p50),
             format::milliseconds(latency.p90),

@@ -41,7 +41,7 @@ pub struct Row {
     pub latency: Latency,
     /// Gates on it.
     pub gates: Vec<Checked>,
-    /// Changes of percentiles against the baseline.
+    /// Changes of percentiles against the baseline; without one, against the first that it was measured in turns with.
     pub changes: Vec<(f64, Change)>,
     /// The runs of the baseline, when there is one.
     pub before: Option<Processes>,
@@ -66,8 +66,9 @@ impl<'a> Results<'a> {
         let mut inputs = Vec::new();
         for (dims, given, all) in points {
             let label: Vec<String> = dims.iter().map(|(name, size)| format!("{name}={size}")).collect();
-            for measured in all {
-                rows.push(Row::new(arguments, label.join(" "), measured)?);
+            for measured in &all {
+                let first = all.first().filter(|_| !measured.include.is_empty());
+                rows.push(Row::new(arguments, label.join(" "), measured.clone(), first)?);
             }
             inputs = given;
         }
@@ -156,7 +157,7 @@ impl<'a> Results<'a> {
 
     fn samples(&self) -> String {
         let mut text = String::from(
-            "device,size,process,run,at_ns,total_ns,upload_ns,compute_ns,read_ns,host_ns,pre_ns,post_ns\n",
+            "device,size,process,turn,run,at_ns,total_ns,upload_ns,compute_ns,read_ns,host_ns,pre_ns,post_ns\n",
         );
         for row in &self.rows {
             for (run, sample) in row.measured.samples.iter().enumerate() {
@@ -164,8 +165,9 @@ impl<'a> Results<'a> {
                 let times = [sample.at, sample.total].into_iter().chain(stages);
                 let numbers: Vec<String> =
                     times.chain([sample.pre, sample.post]).map(|ns| ns.to_string()).collect();
-                let (id, label) = (row.measured.id(), &row.label);
-                text += &format!("{id},{label},{},{run},{}\n", sample.process, numbers.join(","));
+                let (name, label) = (row.measured.name(), &row.label);
+                let (process, turn) = (sample.process, sample.turn);
+                text += &format!("{name},{label},{process},{turn},{run},{}\n", numbers.join(","));
             }
         }
         text
@@ -177,7 +179,7 @@ impl<'a> Results<'a> {
             bytes.map_or_else(String::new, |bytes| format!("{:.0}", bytes as f64 / f64::from(1 << 20)))
         };
         [
-            row.measured.id().to_owned(),
+            row.measured.name().to_owned(),
             row.label.clone(),
             ms(row.latency.p50),
             ms(row.latency.p95),
@@ -225,7 +227,7 @@ impl<'a> Results<'a> {
             count(Outcome::Inconclusive)
         );
         for (row, gate) in all {
-            let class = format!("{} {}", row.measured.id(), row.label);
+            let class = format!("{} {}", row.measured.name(), row.label);
             text += &format!(
                 "  <testcase classname=\"{}\" name=\"{}\">",
                 escape(class.trim()),
@@ -244,7 +246,13 @@ impl<'a> Results<'a> {
 }
 
 impl Row {
-    fn new(arguments: &Args, label: String, measured: Measured) -> Result<Row, Failure> {
+    /// `first` is what it was measured in turns with.
+    fn new(
+        arguments: &Args,
+        label: String,
+        measured: Measured,
+        first: Option<&Measured>,
+    ) -> Result<Row, Failure> {
         let latency = measured.latency()?;
         let values = measured.values(&latency);
         let mut gates: Vec<Checked> = arguments
@@ -261,18 +269,23 @@ impl Row {
             })
             .collect();
         let before = match &arguments.baseline {
-            Some(path) => Some(verdict::baseline(path, measured.id(), arguments.end_to_end)?),
+            Some(path) => Some(verdict::baseline(path, &measured, arguments.end_to_end)?),
             None => None,
         };
         let mut changes = Vec::new();
-        if let Some(before) = &before {
+        if before.is_some() || first.is_some() {
             let after = verdict::processes(&measured);
+            let change = |percent| match (&before, first) {
+                (Some(before), _) => verdict::change(before, &after, percent),
+                (None, Some(first)) => verdict::paired(first, &measured, percent),
+                (None, None) => None,
+            };
             let mut percents = vec![50.0, 95.0];
             percents.extend(arguments.regress.iter().map(|gate| gate.percent));
             percents.sort_by(f64::total_cmp);
             percents.dedup();
             for percent in percents {
-                changes.extend(verdict::change(before, &after, percent).map(|change| (percent, change)));
+                changes.extend(change(percent).map(|change| (percent, change)));
             }
             for gate in &arguments.regress {
                 let change = changes.iter().find(|(percent, _)| *percent == gate.percent);
@@ -299,7 +312,15 @@ impl Row {
         if !self.label.is_empty() {
             document["size"] = json!(self.label);
         }
-        document["baseline"] = baseline.map_or(Value::Null, |file| verdict::document(file, &self.changes));
+        document["baseline"] =
+            baseline.map_or(Value::Null, |file| verdict::document(Some(file), &self.changes));
+        if !self.measured.include.is_empty() {
+            document["include"] = json!(self.measured.include);
+            document["model"] = self.measured.model.clone();
+            if baseline.is_none() && !self.changes.is_empty() {
+                document["against_first"] = verdict::document(None, &self.changes);
+            }
+        }
         document
     }
 
@@ -315,6 +336,9 @@ impl Row {
         };
         let peak = self.measured.peak.map_or_else(|| "unknown".to_owned(), format::bytes);
         console.line(&self.measured.headline)?;
+        if !self.measured.include.is_empty() {
+            console.line(format!("included  {}", format::name(&self.measured.include, 100)))?;
+        }
         if !self.label.is_empty() {
             console.line(format!("size      {}", self.label))?;
         }
@@ -376,9 +400,10 @@ impl Row {
             let label = if index == 0 { "gate" } else { "" };
             lines.push(format!("{label:<9} {verdict}  {}  ({shown})", gate.text));
         }
-        if let Some(path) = &arguments.baseline {
-            let label = format!("compare   {}", path.display());
-            lines.push(label);
+        if !self.changes.is_empty() {
+            let with = arguments.baseline.as_ref().map(|path| path.display().to_string());
+            let with = with.unwrap_or_else(|| "with the first, turn by turn".to_owned());
+            lines.push(format!("compare   {with}"));
             for (percent, change) in &self.changes {
                 lines.push(format!("          p{percent} {}", change.to_text()));
             }

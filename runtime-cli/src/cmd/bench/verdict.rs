@@ -1,5 +1,6 @@
 //! Is it faster? Bootstrap intervals of the change of a percentile, and gates on it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use crate::formats::{MOST_BYTES, read_file};
 /// Two measurements of the same thing differ by chance in 1 of 100.
 const CONFIDENCE: f64 = 0.99;
 const RESAMPLES: usize = 2000;
+/// Fewer pairs of turns say nothing about how they vary.
+const PAIRS: usize = 5;
 
 /// What the interval of a change says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +79,21 @@ pub fn processes(measured: &Measured) -> Processes {
     (0..=last).map(of).filter(|totals| !totals.is_empty()).collect()
 }
 
-/// The runs that a saved document keeps of the device called `id`.
+/// The runs that a saved document keeps of the same device, included as the same.
 ///
 /// # Errors
-/// When the file cannot be read, has no measurement of that device, or one of something else.
-pub fn baseline(path: &Path, id: &str, end_to_end: bool) -> Result<Processes, Failure> {
+/// When the file cannot be read, has no such measurement, or one of something else.
+pub fn baseline(path: &Path, measured: &Measured, end_to_end: bool) -> Result<Processes, Failure> {
+    let id = measured.id();
     let bytes = read_file(path, MOST_BYTES)?;
     let document: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(Fault::Malformed, format!("{}: {error}", path.display())))?;
     let included = document["included"].as_array().into_iter().flatten();
-    let part = std::iter::once(&document).chain(included).find(|part| part["device"]["id"] == id);
+    let is_same = |part: &&Value| {
+        let include = part["include"].as_str().unwrap_or_default();
+        part["device"]["id"] == id && (include == measured.include || include.starts_with("device="))
+    };
+    let part = std::iter::once(&document).chain(included).find(is_same);
     if part.is_some_and(|part| part["end_to_end_ns"].is_object() != end_to_end) {
         let message =
             format!("{}: one of the two was measured with --end-to-end, the other without", path.display());
@@ -158,19 +166,77 @@ pub fn change(before: &Processes, after: &Processes, percent: f64) -> Option<Cha
     Some(Change { change, interval: [change + (least - change) * wide, change + (most - change) * wide] })
 }
 
+/// The runs of each turn of a process, sorted.
+type Turns = BTreeMap<(u64, u64), Vec<u64>>;
+
+fn turns(measured: &Measured) -> Turns {
+    let mut turns = Turns::new();
+    for sample in &measured.samples {
+        turns.entry((sample.process, sample.turn)).or_default().push(sample.total);
+    }
+    turns.values_mut().for_each(|totals| totals.sort_unstable());
+    turns
+}
+
+/// The change of a percentile from the first of two that were measured in turns to the other one: the median of the changes
+/// from turn to turn, which what disturbs the machine for longer meets alike. Processes are drawn with replacement, and
+/// turns within them; the interval is widened by what so few processes ask for. `None` with too few turns of both.
+pub fn paired(first: &Measured, other: &Measured, percent: f64) -> Option<Change> {
+    let (first, other) = (turns(first), turns(other));
+    let mut by_process: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for (key, before) in &first {
+        if let Some(after) = other.get(key) {
+            let [before, after] = [before, after].map(|totals| nearest_rank(totals, percent) as f64);
+            by_process.entry(key.0).or_default().push(after / before.max(1.0) - 1.0);
+        }
+    }
+    let processes: Vec<Vec<f64>> = by_process.into_values().collect();
+    let median = |mut changes: Vec<f64>| {
+        changes.sort_by(f64::total_cmp);
+        changes.get(changes.len() / 2).copied().unwrap_or_default()
+    };
+    let mean = |of: Vec<f64>| of.iter().sum::<f64>() / of.len() as f64;
+    if processes.iter().map(Vec::len).sum::<usize>() < PAIRS {
+        return None;
+    }
+    let change = mean(processes.iter().cloned().map(median).collect());
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut drawn: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let one = |random: &mut Random| {
+                let own = &processes[random.below(processes.len())];
+                median((0..own.len()).map(|_| own[random.below(own.len())]).collect())
+            };
+            mean((0..processes.len()).map(|_| one(&mut random)).collect())
+        })
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    let tail = ((1.0 - CONFIDENCE) / 2.0 * RESAMPLES as f64) as usize;
+    let wide = match processes.len() {
+        1 => 2.0,
+        few => student(few - 1) * (few as f64 / (few as f64 - 1.0)).sqrt(),
+    };
+    let [least, most] = [drawn[tail], drawn[RESAMPLES - 1 - tail]];
+    Some(Change { change, interval: [change + (least - change) * wide, change + (most - change) * wide] })
+}
+
 /// How much wider than the bootstrap's an interval is that rests on so few processes: the quantile of Student's
 /// distribution over that of the normal one, and the bias of the variance of few. One process says nothing about the
 /// spread between processes: it is held to be as large as that within.
 fn widening(before: usize, after: usize) -> f64 {
-    // Quantiles at 0.995 by degrees of freedom, from 1.
-    const STUDENT: [f64; 12] = [63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05];
     let few = before.min(after);
     if few < 2 {
         return 2.0;
     }
-    let freedom = before + after - 2;
-    let student = STUDENT.get(freedom - 1).copied().unwrap_or(2.58 + 5.6 / freedom as f64);
-    student / 2.576 * (few as f64 / (few as f64 - 1.0)).sqrt()
+    student(before + after - 2) * (few as f64 / (few as f64 - 1.0)).sqrt()
+}
+
+/// The quantile of Student's distribution at 0.995 over that of the normal one.
+fn student(freedom: usize) -> f64 {
+    // By degrees of freedom, from 1.
+    const QUANTILES: [f64; 12] = [63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05];
+    let known = freedom.checked_sub(1).and_then(|at| QUANTILES.get(at).copied());
+    known.unwrap_or(2.58 + 5.6 / freedom.max(1) as f64) / 2.576
 }
 
 /// `--regress p95=5%`: the percentile may grow by that part.
@@ -218,9 +284,9 @@ impl Regress {
     }
 }
 
-/// A change as a field of a document.
-pub fn document(file: &Path, changes: &[(f64, Change)]) -> Value {
-    let mut fields = json!({"file": file.display().to_string()});
+/// Changes as a field of a document: against the baseline of a file, or against the first of what was measured in turns.
+pub fn document(file: Option<&Path>, changes: &[(f64, Change)]) -> Value {
+    let mut fields = file.map_or_else(|| json!({}), |file| json!({"file": file.display().to_string()}));
     for (percent, change) in changes {
         let [least, most] = change.interval;
         fields[format!("p{percent}_change")] = json!([change.change, least, most]);
@@ -232,6 +298,7 @@ pub fn document(file: &Path, changes: &[(f64, Change)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::latency::Sample;
     use super::*;
 
     /// Runs of some processes: each has an offset of its own, and runs vary within it.
@@ -260,6 +327,39 @@ mod tests {
         assert!(equal >= 95, "{equal}");
         assert!(found >= 95, "{found}");
         assert!(change(&Vec::new(), &Vec::new(), 50.0).is_none());
+    }
+
+    /// What was measured in turns of one run each: the machine is up to twice as slow from turn to turn, for all alike.
+    fn in_turns(random: &mut Random, processes: u64, changes: [f64; 2]) -> [Measured; 2] {
+        let mut samples = [Vec::new(), Vec::new()];
+        for (process, turn) in (0..processes).flat_map(|process| (0..25).map(move |turn| (process, turn))) {
+            let mut noise = |size: f64| 1.0 + random.below(10001) as f64 / 10000.0 * size;
+            let machine = noise(1.0);
+            for (own, change) in samples.iter_mut().zip(changes) {
+                let total = (1e6 * machine * (1.0 + change) * noise(0.04)) as u64;
+                own.push(Sample { process, turn, total, ..Sample::default() });
+            }
+        }
+        samples.map(|samples| Measured { samples, ..Measured::default() })
+    }
+
+    #[test]
+    fn turns_show_what_a_busy_machine_hides() {
+        let mut random = Random(3);
+        let (mut equal, mut found, mut hidden) = (0, 0, 0);
+        for _ in 0..100 {
+            let [a, b] = in_turns(&mut random, 5, [0.0, 0.0]);
+            equal += usize::from(paired(&a, &b, 50.0).unwrap().verdict() == Verdict::NoDifference);
+            let [a, b] = in_turns(&mut random, 5, [0.0, 0.05]);
+            found += usize::from(paired(&a, &b, 50.0).unwrap().verdict() == Verdict::Slower);
+            let apart = change(&processes(&a), &processes(&b), 50.0).unwrap();
+            hidden += usize::from(apart.verdict() == Verdict::NoDifference);
+        }
+        assert!(equal >= 95, "{equal}");
+        assert!(found >= 95, "{found}");
+        assert!(hidden >= 95, "{hidden}");
+        let [a, _] = in_turns(&mut random, 1, [0.0, 0.0]);
+        assert!(paired(&a, &Measured::default(), 50.0).is_none());
     }
 
     #[test]
