@@ -177,6 +177,11 @@ impl Settings {
 /// The word for every pass.
 const ALL: &str = "all";
 
+/// Whether `--disable-pass` takes it.
+pub fn is_pass(name: &str) -> bool {
+    names().chain([ALL]).any(|known| known == name)
+}
+
 fn passes() -> clap::builder::PossibleValuesParser {
     names().chain([ALL]).collect::<Vec<_>>().into()
 }

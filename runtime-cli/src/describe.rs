@@ -9,9 +9,11 @@ use crate::bind::Opened;
 use crate::cli::PrecisionArg;
 use crate::output::{Console, format};
 
-/// The engine: version and target.
+/// The engine: version, the commit where whoever built it named one in `SARDONYX_GIT`, target, and what devices it can
+/// drive.
 pub fn engine() -> Value {
-    json!({"version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS, "arch": std::env::consts::ARCH})
+    json!({"version": env!("CARGO_PKG_VERSION"), "git": option_env!("SARDONYX_GIT"),
+           "features": Device::backends(), "os": std::env::consts::OS, "arch": std::env::consts::ARCH})
 }
 
 /// The model: file, digest, size, operator sets.

@@ -98,13 +98,8 @@ impl DeviceInfo {
 
     pub(super) fn from_adapter(adapter: &wgpu::Adapter, number: usize) -> DeviceInfo {
         let info = adapter.get_info();
-        let backend = match info.backend {
-            wgpu::Backend::Vulkan => "vulkan",
-            wgpu::Backend::Metal => "metal",
-            wgpu::Backend::Dx12 => "dx12",
-            wgpu::Backend::Gl => "gl",
-            _ => "other",
-        };
+        let known = BACKENDS.iter().find(|(_, backend)| *backend == wgpu::Backends::from(info.backend));
+        let backend = known.map_or("other", |(name, _)| name);
         let kind = match info.device_type {
             wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
             wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
@@ -143,6 +138,21 @@ impl DeviceInfo {
 /// A driver's name and version.
 pub(super) fn driver(info: &wgpu::AdapterInfo) -> String {
     format!("{} {}", info.driver, info.driver_info).trim().to_owned()
+}
+
+/// The backends that devices are listed of.
+const BACKENDS: [(&str, wgpu::Backends); 4] = [
+    ("vulkan", wgpu::Backends::VULKAN),
+    ("metal", wgpu::Backends::METAL),
+    ("dx12", wgpu::Backends::DX12),
+    ("gl", wgpu::Backends::GL),
+];
+
+/// Those that are compiled in, and the CPU.
+pub(super) fn backends() -> Vec<&'static str> {
+    let built = wgpu::Instance::enabled_backend_features();
+    let gpus = BACKENDS.iter().filter(|(_, backend)| built.contains(*backend)).map(|(name, _)| *name);
+    gpus.chain(["cpu"]).collect()
 }
 
 /// All devices: real GPUs, then software ones, then the CPU; numbered within their backend.

@@ -34,6 +34,11 @@ struct Inner {
 }
 
 impl Device {
+    /// The backends that are compiled in, as [`DeviceInfo::backend`] names them.
+    pub fn backends() -> Vec<&'static str> {
+        list::backends()
+    }
+
     /// Every device of this machine: the GPUs that wgpu finds, real ones first, then the CPU.
     pub fn list() -> Vec<DeviceInfo> {
         list::all().into_iter().map(|found| found.info).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What a gate can be on, in readable units.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "min_ms",
     "p50_ms",
     "p90_ms",
@@ -21,6 +21,7 @@ pub const NAMES: [&str; 20] = [
     "device_mib",
     "gpu_share",
     "spread",
+    "errors_per_1k",
     "pre_ms",
     "run_ms",
     "post_ms",

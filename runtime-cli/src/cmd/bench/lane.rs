@@ -34,6 +34,8 @@ pub struct Subject<'a> {
     pub device: &'a str,
     /// The model.
     pub opened: &'a Opened,
+    /// How it runs.
+    pub settings: &'a Settings,
     /// Its plan, where it is given.
     pub plan: &'a PlanArgs,
     /// What differs from the first; `None` for that itself.
@@ -48,13 +50,14 @@ pub struct Lane<'a> {
     pub session: Session,
     /// The measured runs.
     pub samples: Vec<Sample>,
+    /// Runs that ended with an error while others were measured.
+    errors: u64,
     /// Time of the measured runs; of those at the same time, once.
     pub measured: Duration,
     conditions: Vec<Condition>,
     /// Microjoules taken while measuring, by everything on the machine.
     energy: Option<u64>,
     subject: Subject<'a>,
-    settings: &'a Settings,
     feed: &'a Feed<'a>,
     plan: Duration,
     watch: Watch,
@@ -70,15 +73,14 @@ impl<'a> Lane<'a> {
     /// When the device cannot be opened, or the model cannot run there; fallbacks are denied unless allowed.
     pub fn open(
         subject: Subject<'a>,
-        settings: &'a Settings,
         feed: &'a Feed<'a>,
         console: &Console,
         cache: &Cache,
     ) -> Result<Lane<'a>, Failure> {
-        let device = bind::open_as_set(subject.device, settings)?;
+        let device = bind::open_as_set(subject.device, subject.settings)?;
         let starting = console.progress(None, "planning, compiling, and the first run");
         let start = Instant::now();
-        let mut builder = bind::planned_builder(&device, settings, subject.plan, Fallback::Deny)?;
+        let mut builder = bind::planned_builder(&device, subject.settings, subject.plan, Fallback::Deny)?;
         for given in &feed.given {
             builder = builder.shape(&given.name, given.tensor.dims());
         }
@@ -90,11 +92,11 @@ impl<'a> Lane<'a> {
             device,
             session,
             samples: Vec::new(),
+            errors: 0,
             measured: Duration::ZERO,
             conditions: Vec::new(),
             energy: None,
             subject,
-            settings,
             feed,
             plan,
             watch,
@@ -198,7 +200,15 @@ impl<'a> Lane<'a> {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             let at = if interval.is_some() { due } else { Instant::now() };
-            let mut sample = self.run()?;
+            let mut sample = match self.run() {
+                Ok(sample) => sample,
+                // When more fail than not, there is nothing to measure.
+                Err(failure) if self.errors >= self.samples.len() as u64 => return Err(failure),
+                Err(_) => {
+                    self.errors += 1;
+                    continue;
+                }
+            };
             sample.at = describe::ns(at.saturating_duration_since(origin));
             if let Some(interval) = interval {
                 // A run that begins late has kept its caller waiting: that counts.
@@ -214,16 +224,22 @@ impl<'a> Lane<'a> {
 
     fn together(&mut self, time: Duration, callers: usize, origin: Instant) -> Result<(), Failure> {
         let start = Instant::now();
-        let all: Mutex<Vec<Sample>> = Mutex::default();
+        let all: Mutex<(Vec<Sample>, u64)> = Mutex::default();
         let lane: &Lane<'_> = self;
         let results: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
             let call = || {
-                let mut own = Vec::new();
+                let (mut own, mut errors) = (Vec::new(), 0);
                 while own.is_empty() || start.elapsed() < time {
                     let at = describe::ns(origin.elapsed());
-                    own.push(Sample { at, ..lane.run()? });
+                    match lane.run() {
+                        Ok(sample) => own.push(Sample { at, ..sample }),
+                        Err(failure) if errors >= own.len() as u64 => return Err(failure),
+                        Err(_) => errors += 1,
+                    }
                 }
-                all.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.0.extend(own);
+                all.1 += errors;
                 Ok(())
             };
             let handles: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
@@ -231,7 +247,9 @@ impl<'a> Lane<'a> {
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| Err(defect()))).collect()
         });
         results.into_iter().collect::<Result<(), Failure>>()?;
-        self.samples.append(&mut all.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let (mut samples, errors) = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.samples.append(&mut samples);
+        self.errors += errors;
         Ok(())
     }
 
@@ -253,12 +271,13 @@ impl<'a> Lane<'a> {
             headline: describe::headline(opened, &digest, &self.device, &placement),
             include: include.map(Include::to_text).unwrap_or_default(),
             model: describe::model(opened, &digest),
-            device: describe::device(&self.device, self.settings.precision),
+            device: describe::device(&self.device, self.subject.settings.precision),
             plan: describe::plan(&placement, self.session.plan_digest()),
             memory: json!({"device_peak": memory.device(), "weights": memory.device_weights,
                            "activations": memory.device_activations, "staging": memory.device_staging,
                            "host_activations": memory.host_activations, "host_scratch": memory.host_scratch}),
             samples: self.samples,
+            errors: self.errors,
             cold: vec![Cold {
                 load: describe::ns(opened.load),
                 plan: describe::ns(self.plan),

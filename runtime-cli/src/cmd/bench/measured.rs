@@ -67,8 +67,10 @@ pub struct Measured {
     pub plan: Value,
     /// Memory by use, likewise.
     pub memory: Value,
-    /// Every run.
+    /// Every run that ended well.
     pub samples: Vec<Sample>,
+    /// Runs that ended with an error.
+    pub errors: u64,
     /// The cold start of each process.
     pub cold: Vec<Cold>,
     /// What compiling found in the cache, in the words of documents; null when nothing was compiled.
@@ -114,6 +116,12 @@ impl Measured {
         if self.wall_ns > 0 { self.samples.len() as f64 * 1e9 / self.wall_ns as f64 } else { 0.0 }
     }
 
+    /// Of a thousand runs, so many ended with an error.
+    pub fn errors_per_1k(&self) -> f64 {
+        let runs = self.samples.len() as u64 + self.errors;
+        1000.0 * self.errors as f64 / runs.max(1) as f64
+    }
+
     /// The median of each part of the cold starts.
     pub fn cold(&self) -> Cold {
         Cold::median(&self.cold)
@@ -133,6 +141,7 @@ impl Measured {
     /// Adds what another process measured.
     pub fn join(&mut self, other: Measured, process: u64) {
         self.samples.extend(other.samples.into_iter().map(|sample| Sample { process, ..sample }));
+        self.errors += other.errors;
         self.cold.extend(other.cold);
         self.warmup_runs += other.warmup_runs;
         self.wall_ns += other.wall_ns;
@@ -162,6 +171,7 @@ impl Measured {
             ("shaders_ms", ms(cold.shaders)),
             ("device_mib", mib(self.memory["device_peak"].as_u64().unwrap_or(0))),
             ("spread", spread(&self.samples)),
+            ("errors_per_1k", self.errors_per_1k()),
         ]);
         if let Some(peak) = self.peak {
             values.insert("rss_mib", mib(peak));
@@ -190,7 +200,7 @@ impl Measured {
                "cold_ns": self.cold().to_json(), "cached_ns": self.cached().map(Cold::to_json),
                "cache": {"cold": self.cache, "cached": self.cached_use},
                "memory_bytes": memory, "processes": self.processes(),
-               "between_process_spread": spread(&self.samples),
+               "between_process_spread": spread(&self.samples), "errors": self.errors,
                "energy_j_per_run": self.energy.map(|all| all as f64 / 1e6 / self.samples.len().max(1) as f64),
                "throttled": super::environment::throttled(&self.conditions),
                "gates": gates})
@@ -225,7 +235,7 @@ impl Measured {
         let cold: Vec<Value> = self.cold.iter().map(|cold| cold.to_json()).collect();
         json!({"headline": self.headline, "include": self.include, "model": self.model, "device": self.device, "plan": self.plan, "memory": self.memory,
                "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
-               "cold": cold, "cache": self.cache, "warmup_runs": self.warmup_runs,
+               "errors": self.errors, "cold": cold, "cache": self.cache, "warmup_runs": self.warmup_runs,
                "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
                "conditions": self.conditions.iter().map(|c| c.to_json()).collect::<Vec<_>>()})
     }
@@ -241,6 +251,7 @@ impl Measured {
             plan: value["plan"].clone(),
             memory: value["memory"].clone(),
             samples: list("samples")?.iter().map(Sample::from_json).collect::<Option<_>>()?,
+            errors: value["errors"].as_u64()?,
             cold: list("cold")?.iter().map(Cold::from_json).collect::<Option<_>>()?,
             cache: value["cache"].clone(),
             warmup_runs: value["warmup_runs"].as_u64()?,
@@ -272,7 +283,8 @@ mod tests {
         };
         let mut all = Measured::from_json(&one.to_json()).unwrap();
         assert_eq!((all.samples.clone(), all.cold(), all.id()), (one.samples.clone(), one.cold(), "cpu"));
-        all.join(Measured { peak: Some(9), ..one }, 1);
+        all.join(Measured { peak: Some(9), errors: 4, ..one }, 1);
+        assert_eq!((all.errors, all.errors_per_1k()), (4, 400.0));
         assert_eq!((all.samples.len(), all.samples[4].process, all.peak, all.wall_ns), (6, 1, Some(9), 120));
         let faster = Cold { shaders: 0, ..all.cold() };
         all.join_cached(Measured { cold: vec![faster], cache: json!("hit"), ..Measured::default() });

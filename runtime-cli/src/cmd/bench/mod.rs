@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::bind::Opened;
 use crate::cache::Cache;
-use crate::cli::PlanArgs;
+use crate::cli::{DeviceArgs, PlanArgs, Settings};
 use crate::failure::Failure;
 use crate::output::{Console, atomic};
 use feed::Feed;
@@ -146,17 +146,18 @@ fn measure(
     console: &Console,
     cache: &Cache,
 ) -> Result<Vec<Measured>, Failure> {
-    let first = Subject { device: &arguments.device.device, opened, plan: &arguments.plan, include: None };
-    let others = arguments.include.iter().map(|include| Other::open(include, console));
+    let DeviceArgs { device, settings } = &arguments.device;
+    let first = Subject { device, opened, settings, plan: &arguments.plan, include: None };
+    let others = arguments.include.iter().map(|include| Other::open(include, settings, console));
     let others: Vec<(&Include, Other)> = others.collect::<Result<_, _>>()?;
     let subjects = std::iter::once(first).chain(others.iter().map(|(include, other)| match other {
         Other::Device(device) => Subject { device, include: Some(include), ..first },
         Other::Model(opened) => Subject { opened, include: Some(include), ..first },
         Other::Plan(plan) => Subject { plan, include: Some(include), ..first },
+        Other::Settings(settings) => Subject { settings, include: Some(include), ..first },
     }));
-    let settings = &arguments.device.settings;
     let mut lanes = subjects
-        .map(|subject| Lane::open(subject, settings, feed, console, cache))
+        .map(|subject| Lane::open(subject, feed, console, cache))
         .collect::<Result<Vec<Lane<'_>>, Failure>>()?;
     if arguments.cold {
         // The first run was the measurement.
@@ -174,14 +175,24 @@ enum Other {
     Device(String),
     Model(Opened),
     Plan(PlanArgs),
+    Settings(Box<Settings>),
 }
 
 impl Other {
-    fn open<'a>(include: &'a Include, console: &Console) -> Result<(&'a Include, Other), Failure> {
+    fn open<'a>(
+        include: &'a Include,
+        settings: &Settings,
+        console: &Console,
+    ) -> Result<(&'a Include, Other), Failure> {
         let other = match include {
             Include::Device(name) => Other::Device(name.clone()),
             Include::Model(path) => Other::Model(Opened::open(path, console)?),
             Include::Plan(path) => Other::Plan(PlanArgs { plan: Some(path.clone()) }),
+            Include::Without(pass) => {
+                let mut settings = settings.clone();
+                settings.disable_pass.push(pass.clone());
+                Other::Settings(Box::new(settings))
+            }
         };
         Ok((include, other))
     }

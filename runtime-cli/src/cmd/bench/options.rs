@@ -9,7 +9,7 @@ use super::gate::Gate;
 use super::measured::Measured;
 use super::verdict::Regress;
 use crate::bind::Opened;
-use crate::cli::{DeviceArgs, InputArgs, PlanArgs, parse_dim, parse_duration};
+use crate::cli::{DeviceArgs, InputArgs, PlanArgs, is_pass, parse_dim, parse_duration};
 use crate::failure::{Failure, Fault};
 use crate::output::Console;
 use crate::task::answer::TaskArgs;
@@ -29,7 +29,7 @@ pub struct Args {
         conflicts_with = "sweep",
         help_heading = "Inputs"
     )]
-    batch: Vec<usize>,
+    pub(super) batch: Vec<usize>,
     /// Measure with each size of a dimension: dim:NAME=128..512 (doubling) or dim:NAME=128,192
     #[arg(long, value_name = "dim:NAME=SIZES", value_parser = parse_sweep, help_heading = "Inputs")]
     sweep: Option<(String, Sizes)>,
@@ -37,9 +37,9 @@ pub struct Args {
     pub device: DeviceArgs,
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Measure more in turns with the first, A B B A, and compare: device=NAME, model=FILE or plan=FILE
+    /// Measure more in turns with the first, A B B A, and compare: device=NAME, model=FILE, plan=FILE, without=PASS
     ///
-    /// Each is the first but for that one thing, e.g. device=vulkan:0,device=cpu. What disturbs the machine meets all of them
+    /// Each is the first but for that one thing, e.g. device=vulkan:0,device=cpu; passes are those of --disable-pass. What disturbs the machine meets all of them
     /// alike, so that smaller differences show than between two measurements one after the other.
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = Include::parse, help_heading = "Device", group = "compared")]
     pub(super) include: Vec<Include>,
@@ -82,7 +82,7 @@ pub struct Args {
     /// A gate on each device, e.g. "p95_ms < 120" (repeat); exit 1 when one fails
     ///
     /// Names: min_ms p50_ms p90_ms p95_ms p99_ms max_ms mean_ms cv per_s first_ms load_ms plan_ms shaders_ms rss_mib
-    /// device_mib gpu_share spread; with --end-to-end pre_ms run_ms post_ms. Comparisons: < <= > >=.
+    /// device_mib gpu_share spread errors_per_1k; with --end-to-end pre_ms run_ms post_ms. Comparisons: < <= > >=.
     #[arg(long = "assert", value_name = "EXPR", value_parser = Gate::parse)]
     pub(super) gates: Vec<Gate>,
     /// Print the results as Markdown or CSV, for a ticket
@@ -123,16 +123,22 @@ pub enum Include {
     Model(PathBuf),
     /// Another saved plan.
     Plan(PathBuf),
+    /// The plan without a pass.
+    Without(String),
 }
 
 impl Include {
     fn parse(text: &str) -> Result<Include, String> {
         match text.split_once('=') {
-            Some((_, "")) | None => Err("write device=NAME, model=FILE or plan=FILE".to_owned()),
+            Some((_, "")) | None => {
+                Err("write device=NAME, model=FILE, plan=FILE or without=PASS".to_owned())
+            }
             Some(("device", name)) => Ok(Include::Device(name.to_owned())),
             Some(("model", file)) => Ok(Include::Model(file.into())),
             Some(("plan", file)) => Ok(Include::Plan(file.into())),
-            Some((key, _)) => Err(format!("{key:?} is not device, model or plan")),
+            Some(("without", pass)) if is_pass(pass) => Ok(Include::Without(pass.to_owned())),
+            Some(("without", pass)) => Err(format!("there is no pass {pass:?}")),
+            Some((key, _)) => Err(format!("{key:?} is not device, model, plan or without")),
         }
     }
 
@@ -142,6 +148,7 @@ impl Include {
             Include::Device(name) => format!("device={name}"),
             Include::Model(file) => format!("model={}", file.display()),
             Include::Plan(file) => format!("plan={}", file.display()),
+            Include::Without(pass) => format!("without={pass}"),
         }
     }
 }
@@ -259,10 +266,14 @@ mod tests {
         assert_eq!(parse_warmup("2s"), Ok(Warmup::Time(Duration::from_secs(2))));
         assert!(parse_warmup("soon").is_err());
         assert_eq!(Include::parse("device=vulkan:0"), Ok(Include::Device("vulkan:0".into())));
-        for text in ["device=cpu", "model=a=b.onnx", "plan=p.json"] {
+        for text in ["device=cpu", "model=a=b.onnx", "plan=p.json", "without=all"] {
             assert_eq!(Include::parse(text).unwrap().to_text(), text);
         }
-        assert!(["device=", "cpu", "colour=red", "=x"].iter().all(|text| Include::parse(text).is_err()));
+        assert!(
+            ["device=", "cpu", "colour=red", "=x", "without=x"]
+                .iter()
+                .all(|text| Include::parse(text).is_err())
+        );
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl<'a> Results<'a> {
                    "warmup": format!("{:?}", arguments.warmup).to_lowercase(),
                    "repeat": arguments.repeats(), "concurrency": arguments.concurrency,
                    "rate_hz": arguments.rate, "cold": arguments.cold,
-                   "end_to_end": arguments.end_to_end,
+                   "end_to_end": arguments.end_to_end, "batch": arguments.batch,
                    "threads": arguments.device.settings.threads,
                    "precision": arguments.device.settings.precision.name(), "inputs": inputs}),
         );
@@ -390,6 +390,9 @@ impl Row {
             lines.insert(lines.len() - 1, start("cached", cached, &self.measured.cached_use));
         }
         lines.push(self.stability());
+        if self.measured.errors > 0 {
+            lines.push(format!("errors    {} of all runs ended with an error", self.measured.errors));
+        }
         for (index, gate) in self.gates.iter().enumerate() {
             let verdict = match gate.outcome {
                 Outcome::Pass => "pass",
