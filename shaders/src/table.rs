@@ -429,6 +429,14 @@ variants! {
         single: false,
         params: attention::Attend,
     }
+    /// Attention, a few queries to a subgroup.
+    ATTEND_SG = "attend_sg" {
+        inputs: [q: FLOATS, k: FLOATS, v: FLOATS, mask: MASKS, cosines: FLOATS, sines: FLOATS],
+        knobs: [("WORKGROUP", 16), ("ROWS", 2), ("SIZE4", 20), ("VALUE4", 12), ("PARTS", 2), ("SHARES", 1), ("MASK", 1), ("TURN", 1), ("NEAR_Q", 0), ("NEAR_K", 0), ("NEAR_V", 0)],
+        accumulator: Accumulator::F32,
+        single: false,
+        params: attention::Attend,
+    }
     /// Attention, a query to a workgroup.
     ATTEND_ROW = "attend_row" {
         inputs: [q: FLOATS, k: FLOATS, v: FLOATS, mask: MASKS, cosines: FLOATS, sines: FLOATS],

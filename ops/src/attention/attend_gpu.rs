@@ -1,4 +1,4 @@
-//! Attention on the GPU: by tiles where many queries meet the same keys, a workgroup to a query otherwise.
+//! Attention on the GPU: by subgroups or by tiles where many queries meet the same keys, a workgroup to a query otherwise.
 
 use sardonyx_shaders::storage::{Storage, ValueType, Width};
 use sardonyx_shaders::table::Variant;
@@ -11,6 +11,8 @@ use crate::problem::Problem;
 
 /// Queries of a tile.
 const TILE: usize = 64;
+/// Queries of a subgroup.
+const ROWS: usize = 8;
 /// Queries from which tiles pay.
 const MANY: usize = 16;
 /// Most elements of a query or value that an invocation keeps in registers.
@@ -23,6 +25,9 @@ pub(super) fn lower(op: &Attend, problem: &Problem<'_>, caps: &Capabilities) -> 
     let Sizes { queries, size, value_size, .. } = op.sizes;
     let groups = size.is_multiple_of(4) && value_size.is_multiple_of(4);
     if queries >= MANY && groups && size.max(value_size) <= REGISTERS {
+        if caps.sharing_subgroup().is_some() {
+            lowering.push(candidate(op, problem, caps, &table::ATTEND_SG));
+        }
         lowering.push(candidate(op, problem, caps, &table::ATTEND_TILE));
     }
     lowering.push(candidate(op, problem, caps, &table::ATTEND_ROW));
@@ -43,7 +48,8 @@ fn candidate(
     if size == 0 || keys == 0 || size.max(value_size) > SHARED {
         return Err(refuse("its heads have no elements, or too many"));
     }
-    let tiled = *variant == table::ATTEND_TILE;
+    let (tiled, shares) = (*variant == table::ATTEND_TILE, *variant == table::ATTEND_SG);
+    let subgroup = caps.sharing_subgroup().unwrap_or(1);
     let limit = 1 << 31;
     if lens.iter().flatten().any(|&len| len >= limit) {
         return Err(refuse("a tensor of 2^31 elements or more"));
@@ -102,15 +108,26 @@ fn candidate(
         return Err(refuse("more tensors than the device binds"));
     }
     let axis = |size: usize| word(kernel, size).ok().filter(|&size| size <= caps.grid_axis);
-    let across = if tiled { queries.div_ceil(TILE) } else { queries };
+    let together = match (tiled, shares) {
+        (true, _) => TILE,
+        (_, true) => ROWS,
+        _ => 1,
+    };
+    let across = queries.div_ceil(together);
     let (Some(x), Some(y), Some(z)) = (axis(across), axis(heads), axis(batch)) else {
         return Err(refuse("more workgroups than the device can launch"));
     };
     let mut knobs = vec![("MASK", kind), ("TURN", u32::from(op.turn.is_some()))];
     let names = ["NEAR_Q", "NEAR_K", "NEAR_V"];
     knobs.extend(names.into_iter().zip(nears).map(|(name, near)| (name, u32::from(near))));
-    if tiled {
-        knobs.extend([("SIZE4", word(kernel, size / 4)?), ("VALUE4", word(kernel, value_size / 4)?)]);
+    if tiled || shares {
+        let groups = [word(kernel, size / 4)?, word(kernel, value_size / 4)?];
+        knobs.extend(["SIZE4", "VALUE4"].into_iter().zip(groups));
+        if shares {
+            let each = groups.map(|groups| groups.div_ceil(subgroup));
+            knobs.extend(["PARTS", "SHARES"].into_iter().zip(each));
+            knobs.extend([("WORKGROUP", subgroup), ("ROWS", ROWS as u32)]);
+        }
     }
     // Far bounds are the same as none; within these nothing overflows.
     let far = 1i64 << 30;

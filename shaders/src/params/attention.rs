@@ -1,7 +1,7 @@
 //! Parameters of attention.
 
 super::params! {
-    /// Parameters of `attend_tile.wgsl` and `attend_row.wgsl`.
+    /// Parameters of `attend_sg.wgsl`, `attend_tile.wgsl` and `attend_row.wgsl`.
     struct Attend {
         /// Queries of a head.
         queries: u32,
