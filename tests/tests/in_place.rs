@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "test code")]
 
-use sardonyx::{Device, Model, Precision, Session, Tensor};
+use sardonyx::{Capabilities, Device, Model, Precision, Select, Session, Tensor};
 use sardonyx_tests::onnx::{model, node};
 use sardonyx_tests::{Random, gpu_turn, gpus};
 
@@ -57,5 +57,22 @@ fn residuals_are_added_in_place() {
                 assert!(bytes <= 3 * each, "{} {size}: {bytes} bytes, {each} for each", device.info().id);
             }
         }
+    }
+}
+
+#[test]
+fn in_pieces_too() {
+    for gpu in gpus() {
+        let _turn = gpu_turn();
+        // 32 x 32 floats, and the group behind them, are bound in two pieces.
+        let caps = Capabilities { binding_bytes: 4096, ..gpu.capabilities().unwrap().clone() };
+        let device = Device::open_narrowed(Select::Name(&gpu.info().id), &caps).unwrap();
+        let (size, model) = (32, residual(32));
+        let mut random = Random(1);
+        let (x, w) = (random.tensor(&[size, size]), random.tensor(&[size, size]));
+        let (want, _) = outputs(&device, &model, Precision::Model, true, [&x, &w]);
+        let (got, bytes) = outputs(&device, &model, Precision::Model, false, [&x, &w]);
+        assert_eq!(got, want, "{}", gpu.info().id);
+        assert!(bytes <= 3 * 4352, "{}: {bytes} bytes", gpu.info().id);
     }
 }
