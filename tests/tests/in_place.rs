@@ -8,13 +8,14 @@ use sardonyx_tests::{Random, gpu_turn, gpus};
 
 const BLOCKS: usize = 6;
 
-/// `x + sin(x w)`, a few times over: each sum is an addition to a residual that nobody reads afterwards.
+/// `x + sin(x w)` and `x + softmax(x w)`, a few times over: each sum is an addition to a residual that nobody reads afterwards.
 fn residual(size: usize) -> Model {
     let mut nodes = vec![node("Relu", &["x"], "r0")];
     for block in 0..BLOCKS {
         let [x, a, b, y] =
             [format!("r{block}"), format!("a{block}"), format!("b{block}"), format!("r{}", block + 1)];
-        nodes.extend([node("MatMul", &[&x, "w"], &a), node("Sin", &[&a], &b), node("Add", &[&b, &x], &y)]);
+        let between = ["Sin", "Softmax"][block % 2];
+        nodes.extend([node("MatMul", &[&x, "w"], &a), node(between, &[&a], &b), node("Add", &[&b, &x], &y)]);
     }
     let last = format!("r{BLOCKS}");
     nodes.push(node("Tanh", &[&last], "y"));
@@ -36,11 +37,15 @@ fn outputs(
     (outputs["y"].bytes().to_vec(), session.memory().device_activations)
 }
 
-#[test]
-fn residuals_are_added_in_place() {
+fn announce() {
     if gpus().is_empty() {
         eprintln!("*** NO GPU ADAPTER: nothing is replaced in this test. ***");
     }
+}
+
+#[test]
+fn residuals_are_added_in_place() {
+    announce();
     for device in gpus() {
         let _turn = gpu_turn();
         for size in [1, 3, 17, 65, 127] {
@@ -62,6 +67,7 @@ fn residuals_are_added_in_place() {
 
 #[test]
 fn in_pieces_too() {
+    announce();
     for gpu in gpus() {
         let _turn = gpu_turn();
         // 32 x 32 floats, and the group behind them, are bound in two pieces.

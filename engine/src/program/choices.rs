@@ -18,10 +18,17 @@ fn key<'a>(op: &str, nodes: impl Iterator<Item = &'a str>) -> String {
 impl Choices {
     /// Of operators, nodes and kernels.
     pub(crate) fn new<'a>(steps: impl IntoIterator<Item = (&'a str, &'a [String], &'a [String])>) -> Choices {
-        let choice = |(op, nodes, kernels): (&str, &'a [String], &[String])| {
-            (key(op, nodes.iter().map(String::as_str)), kernels.join("+"))
-        };
-        Choices(Arc::new(steps.into_iter().map(choice).collect()))
+        let mut choices: HashMap<String, Option<String>> = HashMap::new();
+        for (op, nodes, kernels) in steps {
+            let chosen = Some(kernels.join("+"));
+            let known =
+                choices.entry(key(op, nodes.iter().map(String::as_str))).or_insert_with(|| chosen.clone());
+            // Steps that cannot be told apart keep what comes first for each.
+            if *known != chosen {
+                *known = None;
+            }
+        }
+        Choices(Arc::new(choices.into_iter().filter_map(|(key, chosen)| Some((key, chosen?))).collect()))
     }
 
     /// Puts what was chosen for a step before the others. What is not there cannot be: whoever chose it is told by what

@@ -48,10 +48,10 @@ pub(super) fn find(plan: &Plan, placed: &[Placed], batches: &[Batch], roots: &[V
             }
             let free = |id: ValueId| {
                 let dead = last.get(&id) == Some(&time) && plan.values[id.0].constant.is_none();
-                dead && id != result && !kept.contains(&id)
+                dead && id != result && !kept.contains(&id) && reads_once(candidate, step, roots, id)
             };
-            let operand = replaceable(candidate, step, output).map(|id| root(&id)).find(|&id| free(id));
-            if let Some(operand) = operand.filter(|&id| reads_once(candidate, step, roots, id)) {
+            let mut operands = replaceable(candidate, step, output).map(|id| root(&id));
+            if let Some(operand) = operands.find(|&id| free(id)) {
                 parts.put(result, operand);
                 kept.insert(operand);
             }

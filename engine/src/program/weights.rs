@@ -1,7 +1,6 @@
 //! Weights on a device: each is there once, however many programs read it. Programs for other sizes of the same model then cost
 //! neither its memory nor its upload again.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -96,16 +95,12 @@ impl Weight {
         Identity { at, bytes, dtype, storage, rounded, order: self.order.clone() }
     }
 
-    /// What is written to the device.
-    fn data(&self) -> Result<Cow<'_, [u8]>> {
+    /// What goes to the device: the source, rounded and in its order.
+    fn finished(&self) -> Result<Tensor> {
         let rounded = self.rounded.and_then(|line| rounding::rounded(&self.source, line));
-        let source = rounded.as_ref().unwrap_or(&self.source);
+        let source = rounded.unwrap_or_else(|| self.source.clone());
         let failed = |error: OpError| Error::Internal(format!("weights cannot be reordered: {error}"));
-        let ordered = self.order.as_ref().map(|order| order.of(source)).transpose().map_err(failed)?;
-        match ordered.or(rounded) {
-            None => Ok(to_device(&self.source.view(), self.storage)),
-            Some(made) => Ok(Cow::Owned(to_device(&made.view(), self.storage).into_owned())),
-        }
+        self.order.as_ref().map_or(Ok(source.clone()), |order| order.of(&source)).map_err(failed)
     }
 }
 
@@ -203,7 +198,8 @@ impl<'a> Weights<'a> {
         }
         let (mut written, mut before) = (0, None);
         for weight in &self.new {
-            let data = weight.data()?;
+            let finished = weight.finished()?;
+            let data = to_device(&finished.view(), weight.storage);
             for (index, chunk) in data.chunks(UPLOAD_CHUNK).enumerate() {
                 let offset = weight.offset + (index * UPLOAD_CHUNK) as u64;
                 gpu.queue().write_buffer(&shelves[weight.room].buffer, offset, chunk);
