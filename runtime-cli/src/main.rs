@@ -7,6 +7,7 @@ mod cmd;
 mod compare;
 mod describe;
 mod elements;
+mod environment;
 mod failure;
 mod formats;
 mod glob;

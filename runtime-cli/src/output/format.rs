@@ -75,13 +75,14 @@ pub fn signature<D: std::fmt::Display>(dtype: impl std::fmt::Display, dims: &[D]
     format!("{dtype}[{}]", dims.join(","))
 }
 
-/// A name from a file, cut to a bearable length, control characters escaped.
+/// A name from a file, cut to a bearable length; what a terminal would obey or not show is escaped, quotes are not.
 pub fn name(text: &str, most: usize) -> String {
-    let escaped: Vec<char> = text.chars().flat_map(char::escape_debug).take(most + 1).collect();
-    if escaped.len() <= most {
-        return escaped.into_iter().collect();
+    let escape = |c: char| if matches!(c, '"' | '\'') { c.to_string() } else { c.escape_debug().to_string() };
+    let shown: String = text.chars().take(most + 1).map(escape).collect();
+    if shown.chars().count() <= most {
+        return shown;
     }
-    escaped.iter().take(most.saturating_sub(1)).chain(&['…']).collect()
+    shown.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The end of a name that is too long: what tells nodes apart stands there.
@@ -115,6 +116,7 @@ mod tests {
         assert_eq!(dims(&[1, 3]), "1x3");
         assert_eq!(signature("f32", &[1, 3]), "f32[1,3]");
         assert_eq!(name("a\nbcdef", 5), "a\\nb…");
+        assert_eq!(name("\"a\" isn't\u{1b}", 20), "\"a\" isn't\\u{1b}");
         assert_eq!(tail("/model/layer/conv", 6), "…/conv");
     }
 }

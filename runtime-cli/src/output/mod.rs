@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod console;
 pub mod format;
 pub mod log;
+pub mod page;
 pub mod progress;
 pub mod save;
 pub mod statistics;

@@ -84,7 +84,8 @@ fn made_up_inputs_are_announced() {
     assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
 }
 
-fn write_sets(scratch: &Scratch, folder: &str, wanted: &[f32]) {
+/// Two test data sets of a sum of two inputs.
+pub fn write_sets(scratch: &Scratch, folder: &str, wanted: &[f32]) {
     for k in 0..2 {
         scratch.write(&format!("{folder}/test_data_set_{k}/input_0.pb"), &model::tensor(&[2], &[1.0, 2.0]));
         scratch.write(&format!("{folder}/test_data_set_{k}/input_1.pb"), &model::tensor(&[2], &[0.5, 0.5]));

@@ -1,5 +1,6 @@
 //! `bench`, `profile`, `compare` and `doctor`: documents that fit their schemas, files, gates and exit codes.
 
+use super::commands::write_sets;
 use super::model::{self, Dim};
 use super::schema::fits;
 use super::{Scratch, sardonyx};
@@ -199,7 +200,7 @@ fn other_documents_fit_their_schemas() {
     };
     assert_eq!(line(&document)["state"], "ok");
     scratch.write("file", b"a file is no folder");
-    let doctor = sardonyx(&scratch, &["doctor", "--cache", "file/below", "--json"]);
+    let doctor = sardonyx(&scratch, &["doctor", "--quick", "--cache", "file/below", "--json"]);
     assert_eq!(line(&doctor.json())["state"], "warn");
     assert!(std::fs::read(scratch.0.join("b.zip")).unwrap().starts_with(b"PK"));
     let man = sardonyx(&scratch, &["man", "pages"]);
@@ -208,6 +209,41 @@ fn other_documents_fit_their_schemas() {
     assert!(page.starts_with(".TH SARDONYX-BENCH 1\n.SH NAME\n"), "{page}");
     let limited = ["run", "relu.onnx", "--dim", "batch=2", "--limits", "commodore"];
     assert_eq!(sardonyx(&scratch, &limited).code, 2);
+}
+
+#[test]
+fn the_portability_report_tells_what_works_and_why_not() {
+    let scratch = Scratch::new("portability");
+    scratch.write("relu.onnx", &model::relu());
+    scratch.write("odd.onnx", &model::model("NoSuchOperator", &["x"], &[Dim::N(2)]));
+    for (name, op) in [("test_add", "Add"), ("test_odd", "NoSuchOperator")] {
+        scratch.write(&format!("suite/{name}/model.onnx"), &model::model(op, &["a", "b"], &[Dim::N(2)]));
+        write_sets(&scratch, &format!("suite/{name}"), &[1.5, 2.5]);
+    }
+    let mut words = vec!["doctor", "--quick", "--suite", "suite", "--models", "relu.onnx,odd.onnx", "--f16"];
+    words.extend(["--narrowed", "webgpu-default,mali", "--duration", "1ms", "--json", "--report"]);
+    let ended = sardonyx(&scratch, &[&words[..], &["r.html"]].concat());
+    let document = ended.json();
+    fits("doctor", &document);
+    let report = &document["report"];
+    let listed = sardonyx(&scratch, &["devices", "--json"]).json();
+    let listed = listed["devices"].as_array().unwrap();
+    let with_f16 =
+        listed.iter().filter(|one| one["features"].as_array().unwrap().contains(&"f16".into())).count();
+    let narrowed = if listed.len() > 1 { 2 } else { 0 };
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), listed.len() + with_f16 + narrowed, "{}", ended.err);
+    assert!(report["devices"][0]["roofs"]["bytes_per_second"].as_f64().unwrap() > 0.0);
+    for row in rows {
+        let states: Vec<_> =
+            row["cells"].as_array().unwrap()[1..].iter().map(|cell| &cell["state"]).collect();
+        assert_eq!(states, ["warn", "ok", "fail"], "{row}");
+        let reason = row["cells"][1]["reasons"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("NoSuchOperator"), "{reason}");
+    }
+    let page = std::fs::read_to_string(scratch.0.join("r.html")).unwrap();
+    assert!(page.contains("<h2>What works</h2>") && page.contains("NoSuchOperator"), "{page}");
+    assert_eq!(sardonyx(&scratch, &["doctor", "--quick", "--report", "r.pdf"]).code, 2);
 }
 
 #[test]

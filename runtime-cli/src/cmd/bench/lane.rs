@@ -8,7 +8,6 @@ use sardonyx::{Device, Fallback, Session};
 use serde_json::json;
 
 use super::Warmup;
-use super::environment::{self, Condition};
 use super::feed::Feed;
 use super::latency::{Sample, nearest_rank};
 use super::measured::{Cold, Measured};
@@ -17,6 +16,7 @@ use crate::bind::{self, Opened};
 use crate::cache::{Cache, Watch};
 use crate::cli::{PlanArgs, Settings};
 use crate::describe;
+use crate::environment::{self, Condition};
 use crate::failure::Failure;
 use crate::output::Console;
 

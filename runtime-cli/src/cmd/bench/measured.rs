@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::environment::Condition;
 use super::latency::{Latency, PARTS, Sample, parts, spread};
+use crate::environment::{self, Condition};
 use crate::failure::{Failure, Fault};
 
 /// The parts of a cold start, in nanoseconds.
@@ -202,7 +202,7 @@ impl Measured {
                "memory_bytes": memory, "processes": self.processes(),
                "between_process_spread": spread(&self.samples), "errors": self.errors,
                "energy_j_per_run": self.energy.map(|all| all as f64 / 1e6 / self.samples.len().max(1) as f64),
-               "throttled": super::environment::throttled(&self.conditions),
+               "throttled": environment::throttled(&self.conditions),
                "gates": gates})
     }
 

@@ -1,6 +1,5 @@
 //! `sardonyx bench MODEL`: latency, throughput, memory, and gates on them.
 
-mod environment;
 mod feed;
 mod gate;
 mod lane;

@@ -4,24 +4,18 @@ use serde_json::Value;
 
 use super::results::Row;
 use super::verdict::Outcome;
-use crate::output::format;
+use crate::environment::Condition;
 use crate::output::svg::{Anchor, COLORS, Svg, escape};
+use crate::output::{format, page};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 240.0;
 const INK: &str = "#222222";
 const PALE: &str = "#e3e6ea";
 
-const STYLE: &str = "body{font:14px/1.5 Helvetica,Arial,sans-serif;color:#222;max-width:980px;margin:2em auto;\
-    padding:0 1em}h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:16px;margin-top:2em}\
-    table{border-collapse:collapse}td,th{padding:3px 10px;border-bottom:1px solid #ddd;text-align:right}\
-    td:first-child,th:first-child{text-align:left}.f{color:#a23b4a;font-weight:bold}.p{color:#2f7d4a}\
-    .row{display:flex;flex-wrap:wrap;gap:12px}svg{max-width:100%;height:auto}dl{display:grid;\
-    grid-template-columns:max-content auto;gap:2px 16px}dd{margin:0;overflow-wrap:anywhere}";
-
 /// The page of a measurement.
 pub fn page(title: &str, environment: &Value, rows: &[Row]) -> String {
-    let mut body = format!("<h1>{}</h1>\n{}", escape(title), summary(rows));
+    let mut body = summary(rows);
     for row in rows {
         let heading = format!("{} {}", row.measured.name(), row.label);
         body += &format!("<h2>{}</h2>\n", escape(heading.trim()));
@@ -33,16 +27,9 @@ pub fn page(title: &str, environment: &Value, rows: &[Row]) -> String {
         }
         body += "</div>\n";
     }
-    body += "<h2>Machine</h2>\n<dl>";
-    for (name, value) in environment.as_object().into_iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        body += &format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(&value));
-    }
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\
-         <style>{STYLE}</style></head>\n<body>\n{body}</dl>\n</body></html>\n",
-        escape(title)
-    )
+    body += "<h2>Machine</h2>\n";
+    body += &page::fields(environment);
+    page::page(title, &body)
 }
 
 fn summary(rows: &[Row]) -> String {
@@ -214,7 +201,7 @@ fn over_time(row: &Row) -> String {
     let readings = &row.measured.conditions;
     let mut words = Vec::new();
     for (what, unit, of) in [
-        ("clock", "MHz", (|c| c.mhz) as fn(&super::environment::Condition) -> Option<f64>),
+        ("clock", "MHz", (|c| c.mhz) as fn(&Condition) -> Option<f64>),
         ("temperature", "°C", |c| c.celsius),
         ("load", "", |c| c.load1),
     ] {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::environment;
 use super::latency::{Latency, PARTS, parts, process_medians, spread};
 use super::measured::{Cold, Measured};
 use super::options::{Args, Form};
@@ -12,6 +11,7 @@ use super::page;
 use super::verdict::{self, Change, Outcome, Processes};
 use crate::bind::Opened;
 use crate::describe;
+use crate::environment;
 use crate::failure::{Exit, Failure};
 use crate::input::Given;
 use crate::output::{Console, atomic, format};

@@ -15,6 +15,11 @@ const CONFIDENCE: f64 = 0.99;
 const RESAMPLES: usize = 2000;
 /// Fewer pairs of turns say nothing about how they vary.
 const PAIRS: usize = 5;
+/// Fewer processes say too little about how they differ.
+const FEW: usize = 3;
+/// How much wider than what varies within a process an interval is that rests on one: it says nothing about the spread
+/// between processes, which is held to be as large.
+const LONE: f64 = 2.0;
 
 /// What the interval of a change says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,15 +160,12 @@ pub fn change(before: &Processes, after: &Processes, percent: f64) -> Option<Cha
                 own[rank as usize] as f64
             })
             .collect();
-        drawn.iter().sum::<f64>() / drawn.len() as f64
+        mean(&drawn)
     };
     let mut changes: Vec<f64> =
         (0..RESAMPLES).map(|_| resample(after) / resample(before).max(1.0) - 1.0).collect();
-    changes.sort_by(f64::total_cmp);
-    let tail = ((1.0 - CONFIDENCE) / 2.0 * RESAMPLES as f64) as usize;
     let wide = widening(before.len(), after.len());
-    let [least, most] = [changes[tail], changes[RESAMPLES - 1 - tail]];
-    Some(Change { change, interval: [change + (least - change) * wide, change + (most - change) * wide] })
+    Some(Change { change, interval: tails(&mut changes).map(|end| change + (end - change) * wide) })
 }
 
 /// The runs of each turn of a process, sorted.
@@ -179,8 +181,8 @@ fn turns(measured: &Measured) -> Turns {
 }
 
 /// The change of a percentile from the first of two that were measured in turns to the other one: the median of the changes
-/// from turn to turn, which what disturbs the machine for longer meets alike. Processes are drawn with replacement, and
-/// turns within them; the interval is widened by what so few processes ask for. `None` with too few turns of both.
+/// from turn to turn, which what disturbs the machine for longer meets alike, as a mean over processes. `None` with too few
+/// turns of both.
 pub fn paired(first: &Measured, other: &Measured, percent: f64) -> Option<Change> {
     let (first, other) = (turns(first), turns(other));
     let mut by_process: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
@@ -191,52 +193,69 @@ pub fn paired(first: &Measured, other: &Measured, percent: f64) -> Option<Change
         }
     }
     let processes: Vec<Vec<f64>> = by_process.into_values().collect();
-    let median = |mut changes: Vec<f64>| {
-        changes.sort_by(f64::total_cmp);
-        changes.get(changes.len() / 2).copied().unwrap_or_default()
-    };
-    let mean = |of: Vec<f64>| of.iter().sum::<f64>() / of.len() as f64;
     if processes.iter().map(Vec::len).sum::<usize>() < PAIRS {
         return None;
     }
-    let change = mean(processes.iter().cloned().map(median).collect());
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut drawn: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let one = |random: &mut Random| {
-                let own = &processes[random.below(processes.len())];
-                median((0..own.len()).map(|_| own[random.below(own.len())]).collect())
-            };
-            mean((0..processes.len()).map(|_| one(&mut random)).collect())
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    let tail = ((1.0 - CONFIDENCE) / 2.0 * RESAMPLES as f64) as usize;
-    let wide = match processes.len() {
-        1 => 2.0,
-        few => student(few - 1) * (few as f64 / (few as f64 - 1.0)).sqrt(),
+    let medians: Vec<f64> = processes.iter().cloned().map(median).collect();
+    let change = mean(&medians);
+    let interval = match processes.len() {
+        0..FEW => within(&processes.concat()).map(|end| change + end),
+        n => {
+            // Student's interval. What varies within processes shows in their medians too: drawing turns besides would
+            // count it twice.
+            let squares: f64 = medians.iter().map(|median| (median - change).powi(2)).sum();
+            let half = student(n - 1) * (squares / (n * (n - 1)) as f64).sqrt();
+            [change - half, change + half]
+        }
     };
-    let [least, most] = [drawn[tail], drawn[RESAMPLES - 1 - tail]];
-    Some(Change { change, interval: [change + (least - change) * wide, change + (most - change) * wide] })
+    Some(Change { change, interval })
+}
+
+/// How far the median of these changes may be off, to both sides, where too few processes show how they differ: a bootstrap
+/// over turns. What differs between processes is held to be as much as that within.
+fn within(changes: &[f64]) -> [f64; 2] {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut resample = || median((0..changes.len()).map(|_| changes[random.below(changes.len())]).collect());
+    let mut drawn: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
+    let center = median(changes.to_vec());
+    tails(&mut drawn).map(|end| (end - center) * LONE)
+}
+
+/// What all but the outermost values lie between.
+fn tails(drawn: &mut [f64]) -> [f64; 2] {
+    drawn.sort_by(f64::total_cmp);
+    let tail = ((1.0 - CONFIDENCE) / 2.0 * drawn.len() as f64) as usize;
+    [drawn[tail], drawn[drawn.len() - 1 - tail]]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// How much wider than the bootstrap's an interval is that rests on so few processes: the quantile of Student's
-/// distribution over that of the normal one, and the bias of the variance of few. One process says nothing about the
-/// spread between processes: it is held to be as large as that within.
+/// distribution over that of the normal one, and the bias of the variance of few.
 fn widening(before: usize, after: usize) -> f64 {
     let few = before.min(after);
     if few < 2 {
-        return 2.0;
+        return LONE;
     }
-    student(before + after - 2) * (few as f64 / (few as f64 - 1.0)).sqrt()
+    student(before + after - 2) / NORMAL * (few as f64 / (few as f64 - 1.0)).sqrt()
 }
 
-/// The quantile of Student's distribution at 0.995 over that of the normal one.
+/// The quantile of the normal distribution at 0.995.
+const NORMAL: f64 = 2.576;
+
+/// The quantile of Student's distribution at 0.995.
 fn student(freedom: usize) -> f64 {
     // By degrees of freedom, from 1.
     const QUANTILES: [f64; 12] = [63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05];
     let known = freedom.checked_sub(1).and_then(|at| QUANTILES.get(at).copied());
-    known.unwrap_or(2.58 + 5.6 / freedom.max(1) as f64) / 2.576
+    known.unwrap_or(NORMAL + 5.6 / freedom.max(1) as f64)
 }
 
 /// `--regress p95=5%`: the percentile may grow by that part.
@@ -346,7 +365,7 @@ mod tests {
     #[test]
     fn turns_show_what_a_busy_machine_hides() {
         let mut random = Random(3);
-        let (mut equal, mut found, mut hidden) = (0, 0, 0);
+        let (mut equal, mut found, mut hidden, mut lone) = (0, 0, 0, 0);
         for _ in 0..100 {
             let [a, b] = in_turns(&mut random, 5, [0.0, 0.0]);
             equal += usize::from(paired(&a, &b, 50.0).unwrap().verdict() == Verdict::NoDifference);
@@ -354,10 +373,13 @@ mod tests {
             found += usize::from(paired(&a, &b, 50.0).unwrap().verdict() == Verdict::Slower);
             let apart = change(&processes(&a), &processes(&b), 50.0).unwrap();
             hidden += usize::from(apart.verdict() == Verdict::NoDifference);
+            let [a, b] = in_turns(&mut random, 1, [0.0, 0.0]);
+            lone += usize::from(paired(&a, &b, 50.0).unwrap().verdict() == Verdict::NoDifference);
         }
         assert!(equal >= 95, "{equal}");
         assert!(found >= 95, "{found}");
         assert!(hidden >= 95, "{hidden}");
+        assert!(lone >= 95, "{lone}");
         let [a, _] = in_turns(&mut random, 1, [0.0, 0.0]);
         assert!(paired(&a, &Measured::default(), 50.0).is_none());
     }

@@ -81,6 +81,7 @@ impl Check {
 /// # Errors
 /// When something cannot be written; [`Failure::Gate`] when a check failed.
 pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Failure> {
+    let report = arguments.matrix.target()?;
     let devices = Device::list();
     let mut checks = vec![loader(&devices)];
     let mut states = Vec::new();
@@ -89,7 +90,7 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
     for info in &devices {
         let own = device(info, arguments, cache, console, &mut tests)?;
         let worst = own.iter().map(|check| check.state).max().unwrap_or(State::Ok);
-        states.push((info.id.clone(), info.name.clone(), worst.word()));
+        states.push((info.id.clone(), worst));
         checks.extend(own);
         diagnosed.advance();
     }
@@ -113,8 +114,8 @@ pub fn run(arguments: &Args, console: &Console, cache: &Cache) -> Result<(), Fai
         bundle(path, &document, &devices)?;
         console.note(format!("bundle written to {}", path.display()));
     }
-    if let Some(path) = &arguments.matrix.report {
-        matrix::write(&arguments.matrix, path, &states, console)?;
+    if let Some(target) = report {
+        document.insert("report".to_owned(), matrix::write(&arguments.matrix, target, &states, console)?);
     }
     console.finish("doctor", document)?;
     if worst == State::Fail { Err(Failure::Gate) } else { Ok(()) }

@@ -46,8 +46,9 @@ pub fn graph(graph: &GraphProto) -> String {
 
 /// A label in quotes; line breaks stay line breaks.
 fn quoted(label: &str) -> String {
-    let lines: Vec<String> = label.lines().map(|line| format::name(line, 60).replace('\\', "\\\\")).collect();
-    format!("\"{}\"", lines.join("\\n").replace("\\\\\"", "\\\""))
+    let escape = |line: &str| format::name(line, 60).replace('\\', "\\\\").replace('"', "\\\"");
+    let lines: Vec<String> = label.lines().map(escape).collect();
+    format!("\"{}\"", lines.join("\\n"))
 }
 
 #[cfg(test)]
