@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sardonyx_ops::ir::graph::ValueId;
-use sardonyx_ops::layout::{Blocking, Reorder, Source, block, blocked_dims, stretched_dims};
+use sardonyx_ops::layout::{Blocking, Reorder, Source, block, blockable, blocked_dims, stretched_dims};
 use sardonyx_ops::plan::{Plan, PlanEpilogue, PlanStep, PlanValue};
-use sardonyx_ops::{DType, Operator, Role, Tensor};
+use sardonyx_ops::{Operator, Role, Tensor};
 
 use super::place::{epilogue_operands, problem};
 
@@ -46,7 +46,7 @@ impl Pass<'_> {
     /// How a step works in blocks, and the dimensions that its epilogue's operands get. `None` when it does not.
     fn blocking(&self, step: &PlanStep) -> Option<(Blocking, Vec<Vec<usize>>)> {
         let [Some(output)] = *step.outputs.as_slice() else { return None };
-        if self.value(output).dtype != DType::F32 || step.op.role() == Role::View {
+        if !blockable(self.value(output).dtype) || step.op.role() == Role::View {
             return None;
         }
         let storage = |_: &PlanValue| None;
@@ -82,7 +82,7 @@ impl Pass<'_> {
         let own = blocked_dims(&value.dims, self.block);
         let dims = own.or_else(|| stretched_dims(&value.dims, &self.value(output).dims, self.block))?;
         let moves = Reorder::into_blocks(&value.dims, dims.clone()).role() != Role::View;
-        (value.dtype == DType::F32 || !moves).then_some(dims)
+        (blockable(value.dtype) || !moves).then_some(dims)
     }
 
     /// Adds a step as `blocking` says. `operands` are the dimensions of its epilogue's operands.
@@ -182,6 +182,7 @@ impl Pass<'_> {
 
 #[cfg(test)]
 mod tests {
+    use sardonyx_ops::DType;
     use sardonyx_ops::conv::conv::Conv;
     use sardonyx_ops::conv::window::Window;
     use sardonyx_ops::movement::trilu::Trilu;

@@ -1,6 +1,6 @@
 //! Convolutions.
 
-mod blocked;
+pub(crate) mod blocked;
 pub mod col2im;
 #[allow(clippy::module_inception, reason = "the family has the name of its first operator")]
 pub mod conv;

@@ -59,7 +59,7 @@ pub(crate) fn panel_len(depth: usize) -> usize {
 }
 
 /// `byte − zero` for each byte.
-#[inline]
+#[inline(always)]
 pub(crate) fn widen(bytes: &[u8], signed: bool, zero: i16, out: &mut [i16]) {
     if signed {
         out.iter_mut().zip(bytes).for_each(|(slot, &byte)| *slot = i16::from(byte as i8) - zero);

@@ -10,11 +10,17 @@ pub(crate) use ending::Ending;
 pub use reorder::Reorder;
 
 use crate::cpu::vector::{Isa, LANES};
+use crate::ir::dtype::DType;
 use crate::operator::Operator;
 
 /// Channels of a block on this processor; `None` where blocks gain nothing.
 pub fn block() -> Option<usize> {
     Isa::detect().has_vectors().then_some(LANES)
+}
+
+/// Whether values of this type may have their channels in blocks.
+pub fn blockable(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::I8 | DType::U8)
 }
 
 /// What a step reads in place of its own inputs when it works in blocks.

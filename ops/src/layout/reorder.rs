@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::cpu::vector::LANES;
 use crate::error::OpError;
 use crate::ir::dim::from_known;
+use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
@@ -13,7 +14,7 @@ use crate::movement::sizes::{required, view};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
 
-/// Brings the channels of an f32 value of rank 4 into blocks of `LANES`, or those of a value in blocks out of them.
+/// Brings the channels of a value of rank 4 into blocks of `LANES`, or those of a value in blocks out of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reorder {
     dims: Vec<usize>,
@@ -40,29 +41,33 @@ impl Reorder {
     }
 
     /// Eight channels lie in the same range of memory in both forms, as rows or as columns of a matrix.
-    fn run(&self, x: &[f32], y: &mut [f32]) {
+    fn run<T: Copy + Send + Sync>(&self, x: &[T], y: &mut [T]) -> Result<(), OpError> {
         /// Elements that are worth a task of their own.
         const TASK: usize = 1 << 15;
         let size = (self.plane * LANES).max(1);
-        let each = |(x, y): (&[f32], &mut [f32])| if self.into { gather(x, y) } else { scatter(x, y) };
+        if x.len() != y.len() || !x.len().is_multiple_of(size) {
+            return Err(OpError::Internal("a value that is not in blocks"));
+        }
+        let each = |(x, y): (&[T], &mut [T])| if self.into { gather(x, y) } else { scatter(x, y) };
         let tasks = (TASK / size).max(1);
         x.par_chunks(size * tasks).zip(y.par_chunks_mut(size * tasks)).for_each(|(x, y)| {
             x.chunks_exact(size).zip(y.chunks_exact_mut(size)).for_each(each);
         });
+        Ok(())
     }
 }
 
 /// Columns from rows.
-fn gather(x: &[f32], y: &mut [f32]) {
+fn gather<T: Copy>(x: &[T], y: &mut [T]) {
     let plane = x.len() / LANES;
-    let rows: [&[f32]; LANES] = std::array::from_fn(|k| &x[k * plane..(k + 1) * plane]);
+    let rows: [&[T]; LANES] = std::array::from_fn(|k| &x[k * plane..(k + 1) * plane]);
     for (i, pixel) in y.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         *pixel = rows.map(|row| row[i]);
     }
 }
 
 /// Rows from columns.
-fn scatter(x: &[f32], y: &mut [f32]) {
+fn scatter<T: Copy>(x: &[T], y: &mut [T]) {
     // Pixels of all rows that are written before the next: whole lines of cache.
     const RUN: usize = 64;
     let plane = y.len() / LANES;
@@ -88,7 +93,7 @@ impl Operator for Reorder {
         if self.view {
             return Ok(vec![relabel::reference(&x, &self.dims)?]);
         }
-        let (x, plane) = (x.slice::<f32>(), self.plane.max(1));
+        let (size, plane) = (x.dtype.bits() / 8, self.plane.max(1));
         let place = |i: usize| {
             let (group, within) = (i / (plane * LANES), i % (plane * LANES));
             let from = match self.into {
@@ -97,12 +102,13 @@ impl Operator for Reorder {
             };
             group * plane * LANES + from
         };
-        let all = (0..x.len()).map(|i| x.get(place(i)).copied());
-        let all: Option<Vec<f32>> = all.collect();
-        Ok(vec![Tensor::from_vec(
-            &self.dims,
-            all.ok_or(OpError::Internal("a value that is not in blocks"))?,
-        )?])
+        let mut all = Vec::new();
+        all.try_reserve_exact(x.bytes.len()).map_err(|_| OpError::Size)?;
+        for i in 0..x.len() {
+            let element = x.bytes.get(place(i) * size..(place(i) + 1) * size);
+            all.extend_from_slice(element.ok_or(OpError::Internal("a value that is not in blocks"))?);
+        }
+        Ok(vec![Tensor::from_bytes(x.dtype, &self.dims, all.into())?])
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
@@ -125,12 +131,11 @@ impl CpuKernel for ReorderKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let x = view(run.inputs, 0)?;
         let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
-        let (x, y) = (x.slice::<f32>(), output.slice::<f32>());
-        if x.len() != y.len() || x.len() % (self.op.plane * LANES).max(1) != 0 {
-            return Err(OpError::Internal("a value that is not in blocks"));
+        match x.dtype {
+            DType::F32 => self.op.run(x.slice::<f32>(), output.slice::<f32>()),
+            DType::I8 | DType::U8 => self.op.run(x.bytes, output.bytes),
+            _ => Err(OpError::Internal("a type that is never in blocks")),
         }
-        self.op.run(x, y);
-        Ok(())
     }
 }
 
@@ -158,6 +163,10 @@ mod tests {
             let back = Reorder::out_of_blocks(&dims);
             assert_eq!(back.reference(&[Some(there.view())], 1).unwrap().remove(0).bytes(), x.bytes());
             assert_eq!(run_cpu(&back, &[Some(there)], &[], None).unwrap().bytes(), x.bytes());
+            let bytes = Tensor::from_vec(&dims, (0..plain.len()).map(|i| (i * 7) as u8).collect()).unwrap();
+            let there = run_cpu(&into, &[Some(bytes.clone())], &[], None).unwrap();
+            assert_eq!(into.reference(&[Some(bytes.view())], 1).unwrap()[0].bytes(), there.bytes());
+            assert_eq!(run_cpu(&back, &[Some(there)], &[], None).unwrap().bytes(), bytes.bytes());
         }
     }
 

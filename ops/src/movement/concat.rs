@@ -13,11 +13,10 @@ use crate::build::NodeSpec;
 use crate::dispatch::{Binding, Candidate, Dispatch, Lowering, Refusal, linear_grid, word};
 use crate::error::OpError;
 use crate::ir::dim::Dim;
-use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::layout::{Blocking, blocked_dims};
+use crate::layout::{Blocking, blockable, blocked_dims};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::{Operand, Problem};
 
@@ -142,7 +141,7 @@ impl Operator for Concat {
 
     fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
         let fits = |input: &Option<Operand<'_>>| {
-            let x = input.as_ref().filter(|x| x.dtype == DType::F32);
+            let x = input.as_ref().filter(|x| blockable(x.dtype));
             x.is_some_and(|x| blocked_dims(x.dims, block).is_some())
         };
         let channels = sizes::axis(self.axis, 4).ok()? == 1;

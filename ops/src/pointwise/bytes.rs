@@ -1,5 +1,5 @@
-//! Expressions from one or two bytes to a byte on the CPU, such as an addition between quantized tensors: evaluated once for
-//! everything that the bytes can be, and looked up from then on.
+//! Expressions of one or two tensors of bytes on the CPU, such as numbers for quantized ones, or their sum quantized again:
+//! evaluated once for everything that the bytes can be, and looked up from then on.
 
 use rayon::prelude::*;
 
@@ -12,8 +12,8 @@ use crate::movement::sizes::view;
 use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::Problem;
 
-/// Elements below which a table costs more than it saves, for each of its entries.
-const LEAST: usize = 2;
+/// Runs after which a table has saved what it cost: it is made once, and each entry is evaluated for it.
+const RUNS: usize = 8;
 
 /// Elements that a thread takes at a time.
 const PIECE: usize = 1 << 15;
@@ -21,7 +21,9 @@ const PIECE: usize = 1 << 15;
 /// The results for each byte, or each pair of bytes, the first operand's above the second's.
 pub(super) struct TableKernel {
     table: Vec<u8>,
-    /// The inputs that are given.
+    /// Bytes of a result.
+    size: usize,
+    /// The inputs that are looked up.
     inputs: Vec<usize>,
 }
 
@@ -30,56 +32,91 @@ fn is_byte(dtype: DType) -> bool {
 }
 
 impl TableKernel {
-    /// The kernel for an expression; `None` where it is not from one or two whole tensors of bytes to one.
+    /// The kernel for an expression; `None` where it is not one of a whole tensor of bytes, or of two to one of bytes, and
+    /// else of constants for all elements.
     ///
     /// # Errors
     /// When the expression does not take the types.
     pub fn prepare(expr: &Expr, problem: &Problem<'_>) -> Result<Option<TableKernel>, OpError> {
-        let inputs: Vec<usize> =
-            (0..problem.inputs.len()).filter(|&index| problem.input(index).is_some()).collect();
         let [output] = problem.outputs.as_slice() else { return Ok(None) };
-        let mut operands = problem.inputs.iter().flatten();
-        let fits = is_byte(output.dtype)
-            && (1..=2).contains(&inputs.len())
-            && operands.all(|operand| is_byte(operand.dtype) && operand.dims == output.dims);
-        let entries = 1 << (8 * inputs.len());
-        if !fits || output.len() < LEAST * entries {
+        let mut inputs = Vec::new();
+        let mut constants = Vec::new();
+        for (index, operand) in problem.inputs.iter().enumerate() {
+            let Some(operand) = operand else { continue };
+            match operand.value {
+                None if is_byte(operand.dtype) && operand.dims == output.dims => {
+                    inputs.push(index);
+                    constants.push(None);
+                }
+                Some(value) if value.len() == 1 && output.dims.len() >= operand.dims.len() => {
+                    constants.push(Some(value.clone().aligned()));
+                }
+                _ => return Ok(None),
+            }
+        }
+        let size = output.dtype.bits() / 8;
+        let fits = match inputs.len() {
+            1 => matches!(size, 1 | 2 | 4) && output.dtype.bits() % 8 == 0,
+            2 => is_byte(output.dtype),
+            _ => false,
+        };
+        let entries = 1 << (8 * inputs.len().min(2));
+        if !fits || output.len() * RUNS < entries {
             return Ok(None);
         }
         let dims = [entries];
+        let shift = |operand: usize| 8 * (inputs.len() - 1 - operand);
         let codes: Vec<Vec<u8>> = (0..inputs.len())
-            .map(|operand| (0..entries).map(|i| (i >> (8 * (inputs.len() - 1 - operand))) as u8).collect())
+            .map(|operand| (0..entries).map(|i| (i >> shift(operand)) as u8).collect())
             .collect();
+        let mut codes = codes.iter();
         let mut views = Vec::new();
-        for (operand, codes) in problem.inputs.iter().flatten().zip(&codes) {
-            views.push(View { dtype: operand.dtype, dims: &dims, bytes: codes, strings: None });
+        for (operand, constant) in problem.inputs.iter().flatten().zip(&constants) {
+            views.push(match constant {
+                Some(constant) => View { dims: &[], ..constant.view() },
+                None => {
+                    let bytes = codes.next().map_or(&[][..], Vec::as_slice);
+                    View { dtype: operand.dtype, dims: &dims, bytes, strings: None }
+                }
+            });
         }
-        let mut table = vec![0; entries];
-        let results = ViewMut { dtype: output.dtype, dims: &dims, bytes: &mut table };
-        compute(expr, &views, &dims, &mut [results])?;
-        Ok(Some(TableKernel { table, inputs }))
+        // Whole words, so that results of any type are aligned.
+        let mut words = vec![0u64; (entries * size).div_ceil(8)];
+        let table = &mut bytemuck::cast_slice_mut(&mut words)[..entries * size];
+        compute(expr, &views, &dims, &mut [ViewMut { dtype: output.dtype, dims: &dims, bytes: table }])?;
+        Ok(Some(TableKernel { table: table.to_vec(), size, inputs }))
+    }
+
+    /// Looks results of `N` bytes up.
+    fn look_up<const N: usize>(&self, x: &[u8], y: &mut [u8]) {
+        let Ok(table) = <&[[u8; N]; 256]>::try_from(self.table.as_chunks::<N>().0) else { return };
+        let pieces = y.par_chunks_mut(PIECE * N).zip(x.par_chunks(PIECE));
+        pieces.for_each(|(y, x)| {
+            y.as_chunks_mut::<N>().0.iter_mut().zip(x).for_each(|(y, &x)| *y = table[usize::from(x)]);
+        });
     }
 }
 
 impl CpuKernel for TableKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let output = run.outputs.first_mut().ok_or(OpError::Internal("a missing output"))?;
-        let pieces = output.bytes.par_chunks_mut(PIECE);
         let bytes = |at: usize| -> Result<&[u8], OpError> {
             let index = self.inputs.get(at).copied().unwrap_or(usize::MAX);
             Ok(view(run.inputs, index)?.bytes)
         };
-        if let Ok(table) = <&[u8; 1 << 16]>::try_from(self.table.as_slice()) {
-            let pairs = bytes(0)?.par_chunks(PIECE).zip(bytes(1)?.par_chunks(PIECE));
-            pieces.zip(pairs).for_each(|(y, (a, b))| {
-                for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                    *y = table[usize::from(u16::from_be_bytes([a, b]))];
-                }
-            });
-        } else if let Ok(table) = <&[u8; 256]>::try_from(self.table.as_slice()) {
-            pieces.zip(bytes(0)?.par_chunks(PIECE)).for_each(|(y, x)| {
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y = table[usize::from(x)]);
-            });
+        let (first, y) = (bytes(0)?, &mut *output.bytes);
+        match (<&[u8; 1 << 16]>::try_from(self.table.as_slice()), self.size) {
+            (Ok(table), _) => {
+                let pairs = first.par_chunks(PIECE).zip(bytes(1)?.par_chunks(PIECE));
+                y.par_chunks_mut(PIECE).zip(pairs).for_each(|(y, (a, b))| {
+                    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                        *y = table[usize::from(u16::from_be_bytes([a, b]))];
+                    }
+                });
+            }
+            (_, 1) => self.look_up::<1>(first, y),
+            (_, 2) => self.look_up::<2>(first, y),
+            _ => self.look_up::<4>(first, y),
         }
         Ok(())
     }
@@ -89,7 +126,8 @@ impl CpuKernel for TableKernel {
 mod tests {
     use super::super::Pointwise;
     use super::super::functions::{ADD, MUL, ROUND};
-    use crate::cpu::check::run_cpu;
+    use super::TableKernel;
+    use crate::cpu::check::{run_cpu, with_problem};
     use crate::expr::{Expr, ExprNode};
     use crate::ir::dtype::DType;
     use crate::ir::tensor::Tensor;
@@ -131,6 +169,29 @@ mod tests {
             let expected = op.reference(&views, 1).unwrap().remove(0);
             let got = run_cpu(&op, &tensors, &[], None).unwrap();
             assert_eq!(got.bytes(), expected.bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_of_bytes_are_looked_up() {
+        for to in [DType::F32, DType::F16, DType::I16] {
+            let mut expr = Expr::default();
+            let [x, scale] = [0, 1].map(|index| expr.push(ExprNode::Operand(index)));
+            let wide = expr.push(ExprNode::Cast { arg: x, to: DType::F32 });
+            let product = ExprNode::Call { function: &MUL, args: vec![wide, scale], params: Vec::new() };
+            let product = expr.push(product);
+            expr.results = vec![expr.push(ExprNode::Cast { arg: product, to })];
+            let op = Pointwise { name: "Pointwise", expr };
+            let x = Tensor::from_vec(&[3, 257], (0..771).map(|i| (i * 7) as i8).collect()).unwrap();
+            let scale = Tensor::from_vec(&[1, 1], vec![0.37f32]).unwrap();
+            let expected = op.reference(&[Some(x.view()), Some(scale.view())], 1).unwrap().remove(0);
+            let tensors = [Some(x), Some(scale)];
+            let looked_up = with_problem(&op, &tensors, &[1], |problem, _| {
+                TableKernel::prepare(&op.expr, problem).unwrap().map(|kernel| kernel.size)
+            });
+            assert_eq!(looked_up, Some(to.bits() / 8));
+            let got = run_cpu(&op, &tensors, &[1], None).unwrap();
+            assert_eq!(got.bytes(), expected.bytes(), "{to}");
         }
     }
 }

@@ -119,8 +119,7 @@ impl Operator for Pointwise {
     fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
         let [output] = problem.outputs.as_slice() else { return None };
         let fits = |input: &Option<Operand<'_>>| {
-            let x = input.as_ref().filter(|x| x.dtype == DType::F32);
-            x.is_some_and(|x| stretched_dims(x.dims, output.dims, block).is_some())
+            input.as_ref().is_some_and(|x| stretched_dims(x.dims, output.dims, block).is_some())
         };
         let whole = |(input, &there): (&Option<Operand<'_>>, &bool)| {
             there && input.as_ref().is_some_and(|x| x.dims == output.dims)

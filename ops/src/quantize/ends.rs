@@ -154,6 +154,14 @@ impl<const ROWS: bool> Requantized<ROWS> {
     }
 }
 
+impl Requantized<false> {
+    /// The factors and biases of eight channels.
+    #[inline(always)]
+    pub fn eight_at(&self, channel: usize) -> ([f32; 8], [i32; 8]) {
+        (run(&self.factors, channel), run(&self.biases, channel))
+    }
+}
+
 impl<const ROWS: bool> Requantized<ROWS> {
     /// The factor of each channel.
     pub fn factors(&self, channels: usize) -> &[f32] {

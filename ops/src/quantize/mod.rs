@@ -1,6 +1,7 @@
 //! Operators between real numbers and integers (or narrow floats) that stand for them, and products of such integers.
 
 pub mod around;
+mod blocked;
 mod centred;
 mod composed;
 mod conv_cpu;

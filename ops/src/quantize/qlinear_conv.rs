@@ -15,6 +15,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
+use crate::layout::Blocking;
 use crate::movement::sizes::{optional, required, view};
 use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
@@ -29,7 +30,8 @@ pub struct QLinearConv {
     pub bounds: Bounds,
 }
 
-const PLACES: Places =
+/// Where its inputs are.
+pub(super) const PLACES: Places =
     Places { x: 0, w: 3, x_zero: 2, w_zero: 5, scales: Some([1, 4]), output: Some([6, 7]), bias: Some(8) };
 
 /// Builds [`QLinearConv`].
@@ -80,6 +82,12 @@ impl Operator for QLinearConv {
         let (Some(x), Some(w)) = (problem.input(0), problem.input(3)) else { return Ok(None) };
         let sizes = self.conv.sizes(x.dims, w.dims, problem.input(8).map(|bias| bias.dims))?;
         conv_cpu::prepare(problem, sizes, PLACES, self.bounds)
+    }
+
+    fn blocked(&self, problem: &Problem<'_>, block: usize, blocked: &[bool]) -> Option<Blocking> {
+        let (x, w) = (problem.input(0)?, problem.input(3)?);
+        let sizes = self.conv.sizes(x.dims, w.dims, problem.input(8).map(|bias| bias.dims)).ok()?;
+        super::blocked::blocking(self, sizes, problem, block, blocked)
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

@@ -16,17 +16,39 @@ use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
 use crate::ir::numbers::filled;
 use crate::ir::tensor::Tensor;
-use crate::layout::Ending;
+use crate::layout::{Ending, blocked_dims};
 use crate::operator::{CpuKernel, CpuRun};
 use crate::problem::Problem;
 
 /// How input and output lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Form {
+pub(crate) struct Form {
     /// The input's channels are in blocks.
     pub input: bool,
     /// The output's channels are in blocks.
     pub output: bool,
+}
+
+impl Form {
+    /// How the values of a convolution lie when it works in blocks: where its channels fill them, or only those of one
+    /// side. `there`: the input has its channels in blocks already. `None` where nothing is gained.
+    pub fn of(sizes: &Sizes, input: &[usize], output: &[usize], there: bool) -> Option<Form> {
+        if input.len() != 4 || input.contains(&0) {
+            return None;
+        }
+        i32::try_from(sizes.input_plane().checked_mul(LANES)?).ok()?;
+        let fills = |dims: &[usize]| blocked_dims(dims, LANES).is_some();
+        let form = if sizes.groups == 1 {
+            Form { input: fills(input), output: fills(output) }
+        } else {
+            let whole = sizes.is_depthwise() && sizes.outputs == 1 && fills(input);
+            Form { input: whole, output: whole }
+        };
+        // Nothing gained where one side's channels do not fill blocks and the other's are not there yet.
+        let only_input = form.input && there && sizes.groups == 1;
+        let gains = form.output || only_input;
+        (gains && (form.input || fits(sizes))).then_some(form)
+    }
 }
 
 /// A convolution without groups over two axes.
@@ -97,7 +119,7 @@ impl Padded {
 }
 
 /// Whether a convolution over an input that is not in blocks needs little scratch memory.
-pub(super) fn fits(sizes: &Sizes) -> bool {
+fn fits(sizes: &Sizes) -> bool {
     const LARGEST: usize = 1 << 22;
     Padded::new(sizes, sizes.output_plane()).len(sizes) <= LARGEST
 }
@@ -342,7 +364,7 @@ fn fill_offsets(sizes: &Sizes, first: usize, count: usize, offsets: &mut [i32]) 
 
 /// Tiles whose input stays in cache while all weights pass, several for each thread; and their output too, where it
 /// `passes` through an epilogue afterwards.
-fn grid(sizes: &Sizes, form: Form, passes: bool, threads: usize) -> Grid {
+pub(crate) fn grid(sizes: &Sizes, form: Form, passes: bool, threads: usize) -> Grid {
     /// Input elements that half of a second-level cache holds.
     const CACHE: usize = 48 << 10;
     /// Operations below which a thread's wake-up costs more than it saves.

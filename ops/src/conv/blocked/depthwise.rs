@@ -153,6 +153,26 @@ impl Row<'_> {
     }
 }
 
+/// Tiles of a few rows of pixels of a few blocks.
+pub(crate) fn grid(sizes: &Sizes) -> Grid {
+    let blocks = sizes.groups / LANES;
+    let [_, height, width] = sizes.output;
+    // Several small channels to a tile, but several tiles to a thread.
+    const TILE: usize = 16 << 10;
+    let row = (width * LANES).max(1);
+    let threads = rayon::current_num_threads();
+    let per_thread = (sizes.batch * blocks).div_ceil(if threads == 1 { 1 } else { 8 * threads }).max(1);
+    let tile_rows = (TILE / (row * height).max(1)).clamp(1, per_thread);
+    let band = (TILE / row).clamp(1, height.max(1));
+    Grid {
+        planes: sizes.batch,
+        rows: blocks,
+        columns: sizes.output_plane() * LANES,
+        tile_rows,
+        tile_columns: band * row,
+    }
+}
+
 impl DepthwiseKernel {
     /// Packs weights (C, 1, kh, kw) and the bias.
     pub fn new(
@@ -161,7 +181,7 @@ impl DepthwiseKernel {
         (weights, bias): (&[f32], Option<&[f32]>),
         ending: Option<Ending>,
     ) -> DepthwiseKernel {
-        let (taps, blocks) = (sizes.window(), sizes.groups / LANES);
+        let taps = sizes.window();
         let mut packed = vec![0.0; sizes.groups * taps];
         for (channel, window) in weights.chunks_exact(taps).take(sizes.groups).enumerate() {
             for (tap, &weight) in window.iter().enumerate() {
@@ -170,21 +190,7 @@ impl DepthwiseKernel {
         }
         let mut whole = vec![0.0; sizes.groups];
         whole.iter_mut().zip(bias.unwrap_or(&[])).for_each(|(slot, &bias)| *slot = bias);
-        let [_, height, width] = sizes.output;
-        // Several small channels to a tile, but several tiles to a thread.
-        const TILE: usize = 16 << 10;
-        let row = (width * LANES).max(1);
-        let threads = rayon::current_num_threads();
-        let per_thread = (sizes.batch * blocks).div_ceil(if threads == 1 { 1 } else { 8 * threads }).max(1);
-        let tile_rows = (TILE / (row * height).max(1)).clamp(1, per_thread);
-        let band = (TILE / row).clamp(1, height.max(1));
-        let grid = Grid {
-            planes: sizes.batch,
-            rows: blocks,
-            columns: sizes.output_plane() * LANES,
-            tile_rows,
-            tile_columns: band * row,
-        };
+        let grid = grid(&sizes);
         DepthwiseKernel { sizes, isa, weights: packed, bias: whole, ending, grid }
     }
 

@@ -7,13 +7,13 @@ use crate::cpu::vector::Avx2;
 use crate::cpu::vector::{Isa, LANES, Plain, Vector};
 
 /// Blocks of output channels that one call computes at most.
-pub(super) const BLOCKS: usize = 3;
+pub(crate) const BLOCKS: usize = 3;
 
 /// Vectors of sums of a call at most.
-pub(super) const SUMS: usize = 12;
+pub(crate) const SUMS: usize = 12;
 
 /// The most pixels of a call for so many blocks. Sums, weights and an input element share sixteen registers.
-pub(super) const fn pixels(blocks: usize) -> usize {
+pub(crate) const fn pixels(blocks: usize) -> usize {
     match blocks {
         1 => 8,
         2 => 6,

@@ -9,8 +9,11 @@ mod winograd;
 
 use std::sync::Arc;
 
-use dense::{DenseKernel, Form};
+use dense::DenseKernel;
+pub(crate) use dense::{Form, grid};
 use depthwise::DepthwiseKernel;
+pub(crate) use depthwise::grid as channel_grid;
+pub(crate) use micro::{BLOCKS, SUMS, pixels as pixels_at_once};
 use winograd::WinogradKernel;
 
 use super::conv::Conv;
@@ -58,25 +61,10 @@ pub(super) fn blocking(
     };
     let weights = w.value?.clone();
     let f32s = [Some(x.dtype), Some(w.dtype), bias.as_ref().map(Tensor::dtype)];
-    let flat = x.dims.len() == 4 && !x.is_empty() && !output.is_empty();
-    if block != LANES || f32s.iter().flatten().any(|dtype| *dtype != DType::F32) || !flat {
+    if block != LANES || f32s.iter().flatten().any(|dtype| *dtype != DType::F32) || output.is_empty() {
         return None;
     }
-    i32::try_from(sizes.input_plane().checked_mul(LANES)?).ok()?;
-    let there = blocked.first().copied().unwrap_or(false);
-    let fills = |dims: &[usize]| blocked_dims(dims, block).is_some();
-    let form = if sizes.groups == 1 {
-        Form { input: fills(x.dims), output: fills(output.dims) }
-    } else {
-        let whole = sizes.is_depthwise() && sizes.outputs == 1 && fills(x.dims);
-        Form { input: whole, output: whole }
-    };
-    // Nothing gained where one side's channels do not fill blocks and the other's are not there yet.
-    let only_input = form.input && there && sizes.groups == 1;
-    let gains = form.output || only_input;
-    if !gains || (!form.input && !dense::fits(&sizes)) {
-        return None;
-    }
+    let form = Form::of(&sizes, x.dims, output.dims, blocked.first().copied().unwrap_or(false))?;
     let source = if form.input { Source::Blocked(0) } else { Source::Plain(0) };
     let op = BlockedConv {
         conv: conv.clone(),

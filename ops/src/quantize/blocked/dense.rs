@@ -1,0 +1,179 @@
+//! Quantized convolutions of all channels with all, over values in blocks: direct, without columns in between.
+
+#![allow(unsafe_code, reason = "the innermost loops take pointers")]
+
+use std::sync::Arc;
+
+use super::micro::{self, PAIRS, Sums};
+use super::rows::{Pixels, Rows};
+use super::{Constants, Image, operands};
+use crate::conv::blocked::{BLOCKS, Form, SUMS, grid, pixels_at_once};
+use crate::conv::window::Sizes;
+use crate::cpu::packed::{self, Packed};
+use crate::cpu::tiles::{Grid, Tile, share_out};
+use crate::cpu::vector::{Isa, LANES};
+use crate::error::OpError;
+use crate::ir::numbers::filled;
+use crate::operator::{CpuKernel, CpuRun};
+use crate::quantize::conv_cpu::words;
+use crate::quantize::ends::Requantized;
+
+/// A convolution without groups over two axes.
+pub(super) struct DenseKernel {
+    sizes: Sizes,
+    form: Form,
+    isa: Isa,
+    image: Image,
+    end: Requantized<false>,
+    /// For each block of output channels, a vector for each pair of channels of each window element of each group.
+    weights: Arc<Packed<i16>>,
+    grid: Grid,
+    rows: Rows,
+    /// Where the window elements of all groups lie in the rows.
+    steps: Vec<i32>,
+}
+
+impl DenseKernel {
+    /// Packs weights (O, I, kh, kw). `None` where rows are too long for short offsets.
+    ///
+    /// # Errors
+    /// When there is no room for the weights, or a constant has another type.
+    pub fn new(
+        sizes: Sizes,
+        form: Form,
+        isa: Isa,
+        constants: &Constants<'_>,
+    ) -> Result<Option<DenseKernel>, OpError> {
+        let grid = grid(&sizes, form, false, rayon::current_num_threads());
+        let pixels = if form.output { grid.tile_columns / LANES } else { grid.tile_columns };
+        let rows = Rows::new(&sizes, form.input, pixels);
+        if i32::try_from(rows.len()).is_err() {
+            return Ok(None);
+        }
+        let (taps, channels) = (sizes.window(), rows.channels);
+        let steps = (0..rows.groups)
+            .flat_map(|group| (0..taps).map(move |tap| (group * rows.group() + rows.step(tap)) as i32));
+        let blocks = sizes.outputs.div_ceil(LANES);
+        let depth = rows.groups * taps * channels;
+        let pack = || {
+            let mut panels = filled(&[blocks, depth, LANES], 0i16)?;
+            for channel in 0..sizes.outputs {
+                let row = constants.weights(channel, sizes.inputs * taps);
+                let panel = &mut panels[channel / LANES * depth * LANES..][..depth * LANES];
+                for (input, window) in row.chunks_exact(taps).enumerate() {
+                    let (group, within) = (input / channels, input % channels);
+                    for (tap, &weight) in window.iter().enumerate() {
+                        let pair = ((group * taps + tap) * channels + within) / 2;
+                        panel[pair * PAIRS + channel % LANES * 2 + within % 2] = weight;
+                    }
+                }
+            }
+            Ok(panels)
+        };
+        let zero = constants.zero.rem_euclid(512) as usize;
+        let form_of = ("pairs", [sizes.outputs, sizes.inputs, taps, channels, zero, 0]);
+        let weights = packed::shared(constants.tensor, form_of, pack)?;
+        let (image, end, steps) = (constants.image, constants.end(sizes.outputs)?, steps.collect());
+        Ok(Some(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, steps }))
+    }
+
+    /// Elements of scratch memory for a tile: places, which are twice as long, and rows.
+    fn share(&self) -> usize {
+        2 * self.pixels() + self.rows.len()
+    }
+
+    /// Pixels of the largest tile.
+    fn pixels(&self) -> usize {
+        if self.form.output { self.grid.tile_columns / LANES } else { self.grid.tile_columns }
+    }
+
+    /// One tile of an image's output.
+    fn tile(&self, image: &[u8], tile: &mut Tile<'_, u8>, scratch: &mut [i16]) -> Result<(), OpError> {
+        let short = || OpError::Internal("too little scratch memory");
+        let (first, count, block, blocks) = match self.form.output {
+            true => (tile.column / LANES, tile.columns / LANES, tile.row, tile.rows),
+            false => (tile.column, tile.columns, tile.row / LANES, tile.rows.div_ceil(LANES)),
+        };
+        let pixels = Pixels { first, count };
+        let (places, rows) = scratch.split_at_mut_checked(2 * self.pixels()).ok_or_else(short)?;
+        let places: &mut [i32] = bytemuck::try_cast_slice_mut(places).map_err(|_| short())?;
+        let places = places.get_mut(..count).ok_or_else(short)?;
+        let rows = rows.get_mut(..self.rows.len()).ok_or_else(short)?;
+        self.rows.fill(self.isa, image, self.image, pixels, rows);
+        places.iter_mut().enumerate().for_each(|(i, place)| *place = self.rows.place(pixels, i) as i32);
+        let depth = self.steps.len() * self.rows.channels * LANES;
+        let panels = self.weights.value().get(block * depth..(block + blocks) * depth);
+        let panels = panels.ok_or(OpError::Internal("a tile outside the weights"))?;
+        let mut short = [0u8; SUMS * LANES];
+        let mut done = 0;
+        while done < blocks {
+            let step = match blocks - done {
+                left @ (1 | BLOCKS) => left,
+                _ => 2,
+            };
+            let parts = count.div_ceil(pixels_at_once(step));
+            let mut at = 0;
+            for part in 0..parts {
+                let pixels = count / parts + usize::from(part < count % parts);
+                let mut sums = Sums {
+                    x: rows.as_ptr(),
+                    places: places[at..].as_ptr(),
+                    steps: self.steps.as_ptr(),
+                    count: self.steps.len(),
+                    pairs: self.rows.channels / 2,
+                    weights: panels[done * depth..].as_ptr(),
+                    block_weights: depth,
+                    end: &self.end,
+                    channel: (block + done) * LANES,
+                    out: short.as_mut_ptr(),
+                    block_out: pixels * LANES,
+                };
+                if self.form.output {
+                    sums.out = tile.row_mut(done)[at * LANES..].as_mut_ptr();
+                    sums.block_out = self.sizes.output_plane() * LANES;
+                }
+                // SAFETY: the weights hold `blocks` blocks, of which `step` follow `done`. There are `count` places, of
+                // which `pixels` follow `at`; every window from them lies inside the rows, which hold all groups. The
+                // output is either `short`, which holds SUMS vectors, or the tile, whose rows hold `count` vectors each and
+                // lie `block_out` apart. `isa` was detected.
+                unsafe { micro::run(self.isa, step, pixels, &sums) };
+                if !self.form.output {
+                    for channel in 0..(step * LANES).min(tile.rows - done * LANES) {
+                        let from = channel / LANES * pixels * LANES + channel % LANES;
+                        let row = &mut tile.row_mut(done * LANES + channel)[at..at + pixels];
+                        row.iter_mut()
+                            .zip(short[from..].iter().step_by(LANES))
+                            .for_each(|(y, &byte)| *y = byte);
+                    }
+                }
+                at += pixels;
+            }
+            done += step;
+        }
+        Ok(())
+    }
+}
+
+impl CpuKernel for DenseKernel {
+    fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
+        let size = self.sizes.inputs * self.sizes.input_plane();
+        let (x, output) = operands(run.inputs, run.outputs)?;
+        let scratch = (words(run.scratch), self.share());
+        share_out(
+            output,
+            0,
+            &self.grid,
+            scratch,
+            || Ok(()),
+            |tile, scratch, ()| {
+                let image = x.get(tile.plane * size..(tile.plane + 1) * size);
+                let image = image.ok_or(OpError::Internal("an image smaller than its dimensions say"))?;
+                self.tile(image, tile, scratch)
+            },
+        )
+    }
+
+    fn scratch(&self) -> usize {
+        self.share() * rayon::current_num_threads() * size_of::<i16>()
+    }
+}
