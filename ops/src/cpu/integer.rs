@@ -30,6 +30,73 @@ pub(crate) struct Rows<'a> {
     pub stride: usize,
 }
 
+/// Elements of a right factor: those of 8 bits take half the memory, and are widened when they are loaded.
+pub(crate) trait Weight: Copy + Send + Sync + 'static {
+    /// 0.
+    const ZERO: Self;
+
+    /// From 16 bits; `None` where it does not fit.
+    fn of(wide: i16) -> Option<Self>;
+
+    /// As 16 bits.
+    fn wide(self) -> i16;
+
+    /// Sixteen of them.
+    ///
+    /// # Safety
+    /// They are there, and the processor has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(from: *const Self) -> std::arch::x86_64::__m256i;
+}
+
+impl Weight for i16 {
+    const ZERO: i16 = 0;
+
+    fn of(wide: i16) -> Option<i16> {
+        Some(wide)
+    }
+
+    #[inline(always)]
+    fn wide(self) -> i16 {
+        self
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load(from: *const i16) -> std::arch::x86_64::__m256i {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::x86_64::_mm256_loadu_si256(from.cast()) }
+    }
+}
+
+impl Weight for i8 {
+    const ZERO: i8 = 0;
+
+    fn of(wide: i16) -> Option<i8> {
+        i8::try_from(wide).ok()
+    }
+
+    #[inline(always)]
+    fn wide(self) -> i16 {
+        i16::from(self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load(from: *const i8) -> std::arch::x86_64::__m256i {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtepi8_epi16};
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+}
+
+/// A right factor in 8 bits; `None` where an element does not fit.
+pub(crate) fn narrowed(panels: &[i16]) -> Option<Vec<i8>> {
+    panels.iter().map(|&element| i8::of(element)).collect()
+}
+
 /// What becomes of sums before they are stored.
 pub(crate) trait End<T>: Sync {
     /// The results for eight sums of a row, from a column on. Past the end of a row anything may come back.
@@ -136,11 +203,11 @@ pub(crate) fn store<T: Copy>(end: &impl End<T>, row: usize, column: usize, sums:
 ///
 /// # Errors
 /// When a factor is smaller than the tile.
-pub(crate) fn multiply<T: Copy, E: End<T>>(
+pub(crate) fn multiply<T: Copy, E: End<T>, W: Weight>(
     tile: &mut Tile<'_, T>,
     first: usize,
     rows: Rows<'_>,
-    panels: &[i16],
+    panels: &[W],
     depth: usize,
     end: &E,
 ) -> Result<(), OpError> {
@@ -153,11 +220,11 @@ pub(crate) fn multiply<T: Copy, E: End<T>>(
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2")]
-        fn wide<T: Copy, E: End<T>>(
+        fn wide<T: Copy, E: End<T>, W: Weight>(
             tile: &mut Tile<'_, T>,
             first: usize,
             rows: Rows<'_>,
-            panels: &[i16],
+            panels: &[W],
             pairs: usize,
             end: &E,
         ) {
@@ -174,17 +241,17 @@ pub(crate) fn multiply<T: Copy, E: End<T>>(
 }
 
 /// A kernel: `rows` rows, and one half of the panel or both, over so many pairs.
-type Kernel = unsafe fn(usize, bool, Rows<'_>, &[i16], usize, &mut Sums);
+type Kernel<W> = unsafe fn(usize, bool, Rows<'_>, &[W], usize, &mut Sums);
 
 #[inline(always)]
-fn fill<T: Copy, E: End<T>>(
+fn fill<T: Copy, E: End<T>, W: Weight>(
     tile: &mut Tile<'_, T>,
     first: usize,
     rows: Rows<'_>,
-    panels: &[i16],
+    panels: &[W],
     pairs: usize,
     end: &E,
-    kernel: Kernel,
+    kernel: Kernel<W>,
 ) {
     let (height, width) = (tile.rows, tile.columns);
     let mut sums = [[0; COLUMNS]; ROWS];
@@ -207,14 +274,14 @@ fn fill<T: Copy, E: End<T>>(
 /// One kernel's part of a tile, from a row and a column on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "what `fill` takes, and the place")]
-fn one<T: Copy, E: End<T>>(
+fn one<T: Copy, E: End<T>, W: Weight>(
     tile: &mut Tile<'_, T>,
     first: usize,
     rows: Rows<'_>,
-    panels: &[i16],
+    panels: &[W],
     pairs: usize,
     end: &E,
-    kernel: Kernel,
+    kernel: Kernel<W>,
     (row, at): (usize, usize),
     sums: &mut Sums,
 ) {
@@ -232,7 +299,14 @@ fn one<T: Copy, E: End<T>>(
 
 /// # Safety
 /// None: it is of the kernels' type.
-unsafe fn portable(count: usize, _both: bool, rows: Rows<'_>, panel: &[i16], pairs: usize, sums: &mut Sums) {
+unsafe fn portable<W: Weight>(
+    count: usize,
+    _both: bool,
+    rows: Rows<'_>,
+    panel: &[W],
+    pairs: usize,
+    sums: &mut Sums,
+) {
     for (row, sums) in sums.iter_mut().take(count).enumerate() {
         *sums = [0; COLUMNS];
         let left = rows.data.get(row * rows.stride..).unwrap_or(&[]);
@@ -241,7 +315,8 @@ unsafe fn portable(count: usize, _both: bool, rows: Rows<'_>, panel: &[i16], pai
         for (a, b) in left.iter().zip(right).take(pairs) {
             let a = a.map(i32::from);
             for (sum, b) in sums.iter_mut().zip(b.as_chunks::<2>().0) {
-                *sum = sum.wrapping_add(a[0] * i32::from(b[0]) + a[1] * i32::from(b[1]));
+                let [b0, b1] = b.map(|b| i32::from(b.wide()));
+                *sum = sum.wrapping_add(a[0] * b0 + a[1] * b1);
             }
         }
     }
@@ -251,16 +326,16 @@ unsafe fn portable(count: usize, _both: bool, rows: Rows<'_>, panel: &[i16], pai
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{COLUMNS, ROWS, Rows, Sums};
+    use super::{COLUMNS, ROWS, Rows, Sums, Weight};
 
     /// # Safety
     /// The processor must have AVX2; `rows` must hold `count` rows of `pairs` pairs, `panel` so many pairs of columns.
     #[inline]
-    pub unsafe fn multiply(
+    pub unsafe fn multiply<W: Weight>(
         count: usize,
         both: bool,
         rows: Rows<'_>,
-        panel: &[i16],
+        panel: &[W],
         pairs: usize,
         sums: &mut Sums,
     ) {
@@ -268,14 +343,14 @@ mod avx2 {
         // SAFETY: the caller's promise.
         unsafe {
             match (count, both) {
-                (ROWS.., true) => block::<ROWS, 2>(left, stride, right, pairs, sums),
-                (ROWS.., false) => block::<ROWS, 1>(left, stride, right, pairs, sums),
-                (4..ROWS, true) => rest::<4, 2>(count, left, stride, right, pairs, sums),
-                (4..ROWS, false) => rest::<4, 1>(count, left, stride, right, pairs, sums),
-                (2..4, true) => rest::<2, 2>(count, left, stride, right, pairs, sums),
-                (2..4, false) => rest::<2, 1>(count, left, stride, right, pairs, sums),
-                (_, true) => block::<1, 2>(left, stride, right, pairs, sums),
-                (_, false) => block::<1, 1>(left, stride, right, pairs, sums),
+                (ROWS.., true) => block::<ROWS, 2, W>(left, stride, right, pairs, sums),
+                (ROWS.., false) => block::<ROWS, 1, W>(left, stride, right, pairs, sums),
+                (4..ROWS, true) => rest::<4, 2, W>(count, left, stride, right, pairs, sums),
+                (4..ROWS, false) => rest::<4, 1, W>(count, left, stride, right, pairs, sums),
+                (2..4, true) => rest::<2, 2, W>(count, left, stride, right, pairs, sums),
+                (2..4, false) => rest::<2, 1, W>(count, left, stride, right, pairs, sums),
+                (_, true) => block::<1, 2, W>(left, stride, right, pairs, sums),
+                (_, false) => block::<1, 1, W>(left, stride, right, pairs, sums),
             }
         }
     }
@@ -285,19 +360,19 @@ mod avx2 {
     /// # Safety
     /// As for [`multiply`].
     #[target_feature(enable = "avx2")]
-    unsafe fn rest<const R: usize, const V: usize>(
+    unsafe fn rest<const R: usize, const V: usize, W: Weight>(
         count: usize,
         left: *const i16,
         stride: usize,
-        panel: *const i16,
+        panel: *const W,
         pairs: usize,
         sums: &mut Sums,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            block::<R, V>(left, stride, panel, pairs, sums);
+            block::<R, V, W>(left, stride, panel, pairs, sums);
             for row in R..count.min(ROWS) {
-                block::<1, V>(left.add(row * stride), stride, panel, pairs, &mut sums[row..]);
+                block::<1, V, W>(left.add(row * stride), stride, panel, pairs, &mut sums[row..]);
             }
         }
     }
@@ -305,10 +380,10 @@ mod avx2 {
     /// # Safety
     /// As for [`multiply`], for `R` rows and `V` halves of the panel. `sums` has `R` rows.
     #[target_feature(enable = "avx2")]
-    unsafe fn block<const R: usize, const V: usize>(
+    unsafe fn block<const R: usize, const V: usize, W: Weight>(
         left: *const i16,
         stride: usize,
-        panel: *const i16,
+        panel: *const W,
         pairs: usize,
         sums: &mut [[i32; COLUMNS]],
     ) {
@@ -317,7 +392,7 @@ mod avx2 {
             let mut right = [_mm256_setzero_si256(); V];
             for (half, slot) in right.iter_mut().enumerate() {
                 // SAFETY: the panel holds 2 · COLUMNS elements for each pair.
-                *slot = unsafe { _mm256_loadu_si256(panel.add(pair * 2 * COLUMNS + half * COLUMNS).cast()) };
+                *slot = unsafe { W::load(panel.add(pair * 2 * COLUMNS + half * COLUMNS)) };
             }
             for (row, totals) in totals.iter_mut().enumerate() {
                 // SAFETY: each row holds two elements for each pair.
@@ -394,6 +469,22 @@ mod tests {
                     }
                     let mut sums = [[0; COLUMNS]; ROWS];
                     let rows = Rows { data: &left, stride };
+                    if let Some(narrow) = narrowed(&panels) {
+                        let mut again = vec![i32::MIN; m * n];
+                        let rows = |row: usize| Rows { data: &left[row * stride..], stride };
+                        let result = share_out(
+                            &mut again,
+                            0,
+                            &grid,
+                            (&mut [0u8; 0], 0),
+                            || Ok(()),
+                            |tile, _, ()| {
+                                let panels = &narrow[tile.column / COLUMNS * panel_len(k)..];
+                                multiply(tile, tile.row, rows(tile.row), panels, k, &AsSums)
+                            },
+                        );
+                        assert_eq!((result.is_ok(), again == out), (true, true), "{m}x{n}x{k} in 8 bits");
+                    }
                     // SAFETY: the portable kernel asks for nothing.
                     unsafe { portable(m.min(ROWS), true, rows, &panels, k.div_ceil(2), &mut sums) };
                     for (i, sums) in sums.iter().take(m).enumerate() {

@@ -25,6 +25,13 @@ impl Element for f32 {
     }
 }
 
+impl Element for i8 {
+    fn known() -> &'static Derived<Form, Vec<i8>> {
+        static KNOWN: LazyLock<Derived<Form, Vec<i8>>> = LazyLock::new(Derived::default);
+        &KNOWN
+    }
+}
+
 impl Element for i16 {
     fn known() -> &'static Derived<Form, Vec<i16>> {
         static KNOWN: LazyLock<Derived<Form, Vec<i16>>> = LazyLock::new(Derived::default);

@@ -15,7 +15,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::layout::{Blocking, Reorder, blocked_dims};
+use crate::layout::{Blocking, Reorder, blockable, blocked_dims};
 use crate::movement::sizes::{required, view};
 use crate::operator::{CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
@@ -43,7 +43,8 @@ pub(super) fn blocking(
 ) -> Option<Blocking> {
     let (x, [output]) = (problem.input(0)?, problem.outputs.as_slice()) else { return None };
     let there = blocked.first().copied().unwrap_or(false) && block == LANES;
-    if !there || x.dtype != DType::F32 || x.is_empty() || output.is_empty() {
+    let typed = x.dtype == DType::F32 || kind == Kind::Max && blockable(x.dtype);
+    if !there || !typed || x.is_empty() || output.is_empty() {
         return None;
     }
     blocked_dims(x.dims, block)?;
@@ -87,61 +88,85 @@ struct Span {
     divisor: f32,
 }
 
-/// Pools one block's plane, combining elements with `combine`, from `start` on.
+/// How elements of a window become one.
+struct Fold<T, C, E> {
+    start: T,
+    combine: C,
+    /// From what was combined, and the number of elements that it counts as.
+    end: E,
+}
+
+/// Pools one block's plane.
 #[inline(always)]
-fn plane(
+fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
     kernel: &BlockedPoolKernel,
-    x: &[[f32; LANES]],
-    y: &mut [[f32; LANES]],
-    start: f32,
-    combine: impl Fn(f32, f32) -> f32,
+    x: &[[T; LANES]],
+    y: &mut [[T; LANES]],
+    fold: &Fold<T, C, E>,
 ) {
     let [height, width] = &kernel.op.axes;
-    let means = kernel.op.kind != Kind::Max;
     for (rows, line) in kernel.rows.iter().zip(y.chunks_exact_mut(kernel.columns.len().max(1))) {
         for (columns, pixel) in kernel.columns.iter().zip(line) {
-            let mut all = [start; LANES];
+            let mut all = [fold.start; LANES];
             let mut row = rows.first * width.input + columns.first;
             for _ in 0..rows.taps {
                 let mut at = row;
                 for _ in 0..columns.taps {
                     let x = &x[at];
-                    all = std::array::from_fn(|i| combine(all[i], x[i]));
+                    all = std::array::from_fn(|i| (fold.combine)(all[i], x[i]));
                     at += width.dilation;
                 }
                 row += height.dilation * width.input;
             }
-            *pixel = all;
-            if means {
-                let divisor = rows.divisor * columns.divisor;
-                pixel.iter_mut().for_each(|y| *y /= divisor);
-            }
+            *pixel = all.map(|y| (fold.end)(y, rows.divisor * columns.divisor));
         }
-    }
-}
-
-#[inline(always)]
-fn any_plane(kernel: &BlockedPoolKernel, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
-    match kernel.op.kind {
-        Kind::Max => plane(kernel, x, y, f32::NEG_INFINITY, |y, x| if x > y { x } else { y }),
-        _ => plane(kernel, x, y, 0.0, |y, x| y + x),
     }
 }
 
 impl BlockedPoolKernel {
-    fn plane(&self, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
+    fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
+        &self,
+        x: &[[T; LANES]],
+        y: &mut [[T; LANES]],
+        fold: &Fold<T, C, E>,
+    ) {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2,fma")]
-            fn wide(kernel: &BlockedPoolKernel, x: &[[f32; LANES]], y: &mut [[f32; LANES]]) {
-                any_plane(kernel, x, y);
+            fn wide<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
+                kernel: &BlockedPoolKernel,
+                x: &[[T; LANES]],
+                y: &mut [[T; LANES]],
+                fold: &Fold<T, C, E>,
+            ) {
+                plane(kernel, x, y, fold);
             }
             if self.isa == Isa::Avx2 {
                 // SAFETY: `isa` was detected.
-                return unsafe { wide(self, x, y) };
+                return unsafe { wide(self, x, y, fold) };
             }
         }
-        any_plane(self, x, y);
+        plane(self, x, y, fold);
+    }
+
+    /// Pools all blocks; `finish` gets each, and where it begins.
+    fn pool<T: Copy + Send + Sync, C: Fn(T, T) -> T + Sync, E: Fn(T, f32) -> T + Sync>(
+        &self,
+        x: &[T],
+        y: &mut [T],
+        fold: &Fold<T, C, E>,
+        finish: impl Fn(&mut [T], usize) -> Result<(), OpError> + Sync,
+    ) -> Result<(), OpError> {
+        let [height, width] = &self.op.axes;
+        let (from, to) = (height.input * width.input * LANES, height.output * width.output * LANES);
+        if x.len() / from != y.len() / to || !x.len().is_multiple_of(from) {
+            return Err(OpError::Internal("a pooling kernel for other sizes"));
+        }
+        let blocks = x.par_chunks_exact(from).zip(y.par_chunks_exact_mut(to));
+        blocks.enumerate().try_for_each(|(block, (x, y))| {
+            self.plane(x.as_chunks().0, y.as_chunks_mut().0, fold);
+            finish(y, block * to)
+        })
     }
 }
 
@@ -161,9 +186,10 @@ impl Operator for BlockedPool {
         Reorder::into_blocks(&self.output, self.output_dims()).reference(&[y], 1)
     }
 
-    fn cpu(&self, _problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+    fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let [rows, columns] = self.axes.each_ref().map(|axis| self.spans(axis));
-        Ok(Some(Box::new(BlockedPoolKernel { op: self.clone(), isa: Isa::detect(), rows, columns })))
+        let floats = problem.input(0).is_some_and(|x| x.dtype == DType::F32);
+        Ok(Some(Box::new(BlockedPoolKernel { op: self.clone(), isa: Isa::detect(), floats, rows, columns })))
     }
 
     fn role(&self) -> Role {
@@ -174,6 +200,8 @@ impl Operator for BlockedPool {
 struct BlockedPoolKernel {
     op: BlockedPool,
     isa: Isa,
+    /// It pools floats, and finishes them.
+    floats: bool,
     rows: Vec<Span>,
     columns: Vec<Span>,
 }
@@ -182,21 +210,35 @@ impl CpuKernel for BlockedPoolKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let x = view(run.inputs, 0)?;
         let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
-        let [height, width] = &self.op.axes;
-        let (from, to) = (height.input * width.input, height.output * width.output);
-        let (x, y) = (x.slice::<f32>(), output.slice::<f32>());
-        if x.len() / (from * LANES) != y.len() / (to * LANES) || x.len() % (from * LANES) != 0 {
-            return Err(OpError::Internal("a pooling kernel for other sizes"));
+        match x.dtype {
+            DType::I8 => {
+                let largest = Fold { start: i8::MIN, combine: Ord::max, end: |y, _| y };
+                self.pool(x.slice::<i8>(), output.slice::<i8>(), &largest, |_, _| Ok(()))
+            }
+            DType::U8 => {
+                let largest = Fold { start: u8::MIN, combine: Ord::max, end: |y, _| y };
+                self.pool(x.bytes, output.bytes, &largest, |_, _| Ok(()))
+            }
+            _ => {
+                let finish =
+                    |y: &mut [f32], at: usize| run.finish.map_or(Ok(()), |finish| finish.apply(y, at));
+                let (x, y) = (x.slice::<f32>(), output.slice::<f32>());
+                match self.op.kind {
+                    Kind::Max => {
+                        let combine = |y: f32, x: f32| if x > y { x } else { y };
+                        self.pool(x, y, &Fold { start: f32::NEG_INFINITY, combine, end: |y, _| y }, finish)
+                    }
+                    _ => {
+                        let combine = |y: f32, x: f32| y + x;
+                        self.pool(x, y, &Fold { start: 0.0, combine, end: |y, count| y / count }, finish)
+                    }
+                }
+            }
         }
-        let blocks = x.par_chunks_exact(from * LANES).zip(y.par_chunks_exact_mut(to * LANES));
-        blocks.enumerate().try_for_each(|(block, (x, y))| {
-            self.plane(x.as_chunks().0, y.as_chunks_mut().0);
-            run.finish.map_or(Ok(()), |finish| finish.apply(y, block * to * LANES))
-        })
     }
 
     fn finishes(&self) -> bool {
-        true
+        self.floats
     }
 }
 
@@ -206,7 +248,7 @@ mod tests {
     use super::super::max_pool::MaxPool;
     use super::super::window::AutoPad;
     use super::*;
-    use crate::cpu::check::{agrees, random, with_problem};
+    use crate::cpu::check::{agrees, random, run_cpu, with_problem};
 
     #[test]
     fn pooling_in_blocks_agrees() {
@@ -224,7 +266,7 @@ mod tests {
             let all: [Arc<dyn Operator>; 3] = [
                 Arc::new(MaxPool { window: window.clone(), indices: false, column_major: false }),
                 Arc::new(AveragePool { window: window.clone(), include_pad: false }),
-                Arc::new(AveragePool { window, include_pad: true }),
+                Arc::new(AveragePool { window: window.clone(), include_pad: true }),
             ];
             for op in all {
                 let dims = [2, 24, 17, 33];
@@ -236,6 +278,19 @@ mod tests {
                 let into = Reorder::into_blocks(&dims, blocked_dims(&dims, LANES).unwrap());
                 let x = into.reference(&[Some(x.view())], 1).unwrap().remove(0);
                 agrees(&*blocking.op, &[Some(x)], &[], 1e-5);
+            }
+            for dtype in [DType::I8, DType::U8] {
+                let op = MaxPool { window: window.clone(), indices: false, column_major: false };
+                let dims = [2, 3, 17, 33, LANES];
+                let bytes = (0..dims.iter().product::<usize>()).map(|i| ((i * i * 7) >> 3) as u8);
+                let x = Tensor::from_bytes(dtype, &dims, bytes.collect::<Vec<u8>>().into()).unwrap();
+                let plain = Tensor::from_bytes(dtype, &[2, 24, 17, 33], x.bytes().to_vec().into()).unwrap();
+                let blocking = with_problem(&op, &[Some(plain)], &[], |problem, _| {
+                    op.blocked(problem, LANES, &[true]).unwrap()
+                });
+                let exact = blocking.op.reference(&[Some(x.view())], 1).unwrap().remove(0);
+                let got = run_cpu(&*blocking.op, &[Some(x)], &[], None).unwrap();
+                assert_eq!(got.bytes(), exact.bytes());
             }
         }
     }

@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::dynamic_quantize_linear::suited;
+use crate::cpu::math::ROUND;
 use crate::cpu::vector::vectorised;
 use crate::error::OpError;
 use crate::movement::sizes::view;
@@ -41,7 +42,11 @@ fn extremes_of<const FUSED: bool>(x: &[f32]) -> (f32, f32) {
 #[inline(always)]
 fn quantize_all<const FUSED: bool>(x: &[f32], scale: f32, zero: f32, y: &mut [u8]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as i32 as u8;
+        let value = (x / scale).round_ties_even() + zero;
+        // What is no number becomes 0.
+        let value = if value > 0.0 { value } else { 0.0 };
+        let value = if value > 255.0 { 255.0 } else { value };
+        *y = (value + ROUND).to_bits() as u8;
     }
 }
 

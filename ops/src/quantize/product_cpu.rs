@@ -3,11 +3,13 @@
 use rayon::prelude::*;
 
 use super::ends::{Bounds, Numbers, Places, Requantized, Rounding, fits, zeros};
-use crate::cpu::integer::{AsSums, COLUMNS, End, Rows, interleave, multiply, panel_len, row_stride, widen};
+use crate::cpu::integer::{
+    AsSums, COLUMNS, End, Rows, Weight, interleave, multiply, narrowed, panel_len, row_stride, widen,
+};
 use crate::cpu::tiles::{Grid, share_out};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
-use crate::ir::view::View;
+use crate::ir::view::{View, ViewMut};
 use crate::matmul::product::Product;
 use crate::movement::sizes::{optional, view};
 use crate::operator::{CpuKernel, CpuRun};
@@ -27,6 +29,14 @@ pub(super) enum Output {
     Numbers(f32, Rounding),
 }
 
+/// The panels of a constant factor.
+enum Panels {
+    /// In 8 bits, where they fit.
+    Narrow(Vec<i8>),
+    /// In 16 bits.
+    Wide(Vec<i16>),
+}
+
 /// A product of quantized matrices.
 pub(super) struct ProductKernel {
     product: Product,
@@ -34,7 +44,7 @@ pub(super) struct ProductKernel {
     result: Output,
     bounds: Bounds,
     /// The panels of the second factor, when it is constant.
-    packed: Option<Vec<i16>>,
+    packed: Option<Panels>,
     /// Elements of scratch memory.
     scratch: usize,
 }
@@ -71,7 +81,7 @@ impl ProductKernel {
             let zeros = zeros(zero.and_then(|zero| zero.value).map(crate::Tensor::view))?;
             let mut panels = vec![0; kernel.panels_len().unwrap_or(0)];
             kernel.pack(&value.view(), &zeros, &mut panels);
-            kernel.packed = Some(panels);
+            kernel.packed = Some(narrowed(&panels).map_or(Panels::Wide(panels), Panels::Narrow));
         }
         let panels = if kernel.packed.is_some() { None } else { kernel.panels_len() };
         kernel.scratch = kernel.rows_len(a.len()).unwrap_or(0) + panels.unwrap_or(0);
@@ -149,11 +159,11 @@ impl ProductKernel {
         });
     }
 
-    fn fill<T: Copy + Send>(
+    fn fill<T: Copy + Send, W: Weight>(
         &self,
         out: &mut [T],
         rows: &[i16],
-        panels: &[i16],
+        panels: &[W],
         end: &impl End<T>,
     ) -> Result<(), OpError> {
         let product = &self.product;
@@ -178,6 +188,30 @@ impl ProductKernel {
     }
 }
 
+impl ProductKernel {
+    /// What becomes of the sums of these factors.
+    fn results<W: Weight>(
+        &self,
+        inputs: &[Option<View<'_>>],
+        output: &mut ViewMut<'_>,
+        rows: &[i16],
+        panels: &[W],
+    ) -> Result<(), OpError> {
+        let (channels, places) = (self.product.columns, &self.places);
+        match self.result {
+            Output::Sums => self.fill(output.slice::<i32>(), rows, panels, &AsSums),
+            Output::Bytes(factor) => {
+                let end = Requantized::<false>::new(inputs, places, channels, factor, self.bounds)?;
+                self.fill(output.bytes, rows, panels, &end)
+            }
+            Output::Numbers(factor, rounding) => {
+                let end = Numbers::new(inputs, places, channels, factor, rounding)?;
+                self.fill(output.slice::<f32>(), rows, panels, &end)
+            }
+        }
+    }
+}
+
 impl CpuKernel for ProductKernel {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let (a, b) = (view(run.inputs, self.places.x)?, view(run.inputs, self.places.w)?);
@@ -191,23 +225,12 @@ impl CpuKernel for ProductKernel {
         let (rows, rest) = scratch.split_at_mut(len);
         let zero = zeros(optional(run.inputs, self.places.x_zero))?.first().copied().unwrap_or(0);
         self.widen_rows(&a, zero, rows);
-        let panels = match &self.packed {
-            Some(panels) => panels,
+        match &self.packed {
+            Some(Panels::Narrow(panels)) => self.results(run.inputs, output, rows, panels),
+            Some(Panels::Wide(panels)) => self.results(run.inputs, output, rows, panels),
             None => {
                 self.pack(&b, &zeros(optional(run.inputs, self.places.w_zero))?, rest);
-                &*rest
-            }
-        };
-        let (channels, inputs, places) = (self.product.columns, run.inputs, &self.places);
-        match self.result {
-            Output::Sums => self.fill(output.slice::<i32>(), rows, panels, &AsSums),
-            Output::Bytes(factor) => {
-                let end = Requantized::<false>::new(inputs, places, channels, factor, self.bounds)?;
-                self.fill(output.bytes, rows, panels, &end)
-            }
-            Output::Numbers(factor, rounding) => {
-                let end = Numbers::new(inputs, places, channels, factor, rounding)?;
-                self.fill(output.slice::<f32>(), rows, panels, &end)
+                self.results(run.inputs, output, rows, rest)
             }
         }
     }

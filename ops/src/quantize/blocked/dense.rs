@@ -9,7 +9,8 @@ use super::rows::{Pixels, Rows};
 use super::{Constants, Image, operands};
 use crate::conv::blocked::{BLOCKS, Form, SUMS, grid, pixels_at_once};
 use crate::conv::window::Sizes;
-use crate::cpu::packed::{self, Packed};
+use crate::cpu::integer::Weight;
+use crate::cpu::packed::{self, Element, Packed};
 use crate::cpu::tiles::{Grid, Tile, share_out};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
@@ -19,21 +20,21 @@ use crate::quantize::conv_cpu::words;
 use crate::quantize::ends::Requantized;
 
 /// A convolution without groups over two axes.
-pub(super) struct DenseKernel {
+pub(super) struct DenseKernel<W> {
     sizes: Sizes,
     form: Form,
     isa: Isa,
     image: Image,
     end: Requantized<false>,
     /// For each block of output channels, a vector for each pair of channels of each window element of each group.
-    weights: Arc<Packed<i16>>,
+    weights: Arc<Packed<W>>,
     grid: Grid,
     rows: Rows,
     /// Where the window elements of all groups lie in the rows.
     steps: Vec<i32>,
 }
 
-impl DenseKernel {
+impl<W: Weight + Element> DenseKernel<W> {
     /// Packs weights (O, I, kh, kw). `None` where rows are too long for short offsets.
     ///
     /// # Errors
@@ -43,7 +44,7 @@ impl DenseKernel {
         form: Form,
         isa: Isa,
         constants: &Constants<'_>,
-    ) -> Result<Option<DenseKernel>, OpError> {
+    ) -> Result<Option<DenseKernel<W>>, OpError> {
         let grid = grid(&sizes, form, false, rayon::current_num_threads());
         let pixels = if form.output { grid.tile_columns / LANES } else { grid.tile_columns };
         let rows = Rows::new(&sizes, form.input, pixels);
@@ -56,7 +57,7 @@ impl DenseKernel {
         let blocks = sizes.outputs.div_ceil(LANES);
         let depth = rows.groups * taps * channels;
         let pack = || {
-            let mut panels = filled(&[blocks, depth, LANES], 0i16)?;
+            let mut panels = filled(&[blocks, depth, LANES], W::ZERO)?;
             for channel in 0..sizes.outputs {
                 let row = constants.weights(channel, sizes.inputs * taps);
                 let panel = &mut panels[channel / LANES * depth * LANES..][..depth * LANES];
@@ -64,7 +65,9 @@ impl DenseKernel {
                     let (group, within) = (input / channels, input % channels);
                     for (tap, &weight) in window.iter().enumerate() {
                         let pair = ((group * taps + tap) * channels + within) / 2;
-                        panel[pair * PAIRS + channel % LANES * 2 + within % 2] = weight;
+                        let slot = &mut panel[pair * PAIRS + channel % LANES * 2 + within % 2];
+                        *slot =
+                            W::of(weight).ok_or(OpError::Internal("a weight of more bits than it has"))?;
                     }
                 }
             }
@@ -154,7 +157,7 @@ impl DenseKernel {
     }
 }
 
-impl CpuKernel for DenseKernel {
+impl<W: Weight + Element> CpuKernel for DenseKernel<W> {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let size = self.sizes.inputs * self.sizes.input_plane();
         let (x, output) = operands(run.inputs, run.outputs)?;

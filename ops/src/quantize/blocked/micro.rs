@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "pointers into checked slices, and code for instructions that were detected")]
 
-use crate::cpu::integer::End;
+use crate::cpu::integer::{End, Weight};
 use crate::cpu::vector::{Isa, LANES};
 use crate::quantize::ends::Requantized;
 
@@ -13,7 +13,7 @@ pub(super) const PAIRS: usize = 2 * LANES;
 
 /// What one call computes, as pointers.
 #[derive(Clone, Copy)]
-pub(super) struct Sums<'a> {
+pub(super) struct Sums<'a, W> {
     /// The rows of the input.
     pub x: *const i16,
     /// Where each pixel's window begins there.
@@ -25,7 +25,7 @@ pub(super) struct Sums<'a> {
     /// Pairs of channels of a group.
     pub pairs: usize,
     /// Weights of the first block: for each step and pair a vector.
-    pub weights: *const i16,
+    pub weights: *const W,
     /// Weights of a block.
     pub block_weights: usize,
     /// What becomes of the sums.
@@ -44,30 +44,30 @@ pub(super) struct Sums<'a> {
 /// `sums` holds what its fields say, for so many pixels and blocks; all steps from all places are inside the rows, with
 /// `pairs` pairs behind them; the output has a vector for each pixel of each block; and the processor has the instructions
 /// of `isa`.
-pub(super) unsafe fn run(isa: Isa, blocks: usize, pixels: usize, sums: &Sums<'_>) {
+pub(super) unsafe fn run<W: Weight>(isa: Isa, blocks: usize, pixels: usize, sums: &Sums<'_, W>) {
     // SAFETY: the caller's promise.
     unsafe {
         match isa {
             Isa::Plain => plain(blocks, pixels, sums),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => match (blocks, pixels) {
-                (1, 1) => avx2::sums::<1, 1>(sums),
-                (1, 2) => avx2::sums::<2, 1>(sums),
-                (1, 3) => avx2::sums::<3, 1>(sums),
-                (1, 4) => avx2::sums::<4, 1>(sums),
-                (1, 5) => avx2::sums::<5, 1>(sums),
-                (1, 6) => avx2::sums::<6, 1>(sums),
-                (1, 7) => avx2::sums::<7, 1>(sums),
-                (1, _) => avx2::sums::<8, 1>(sums),
-                (2, 1) => avx2::sums::<1, 2>(sums),
-                (2, 2) => avx2::sums::<2, 2>(sums),
-                (2, 3) => avx2::sums::<3, 2>(sums),
-                (2, 4) => avx2::sums::<4, 2>(sums),
-                (2, 5) => avx2::sums::<5, 2>(sums),
-                (2, _) => avx2::sums::<6, 2>(sums),
-                (_, 1) => avx2::sums::<1, 3>(sums),
-                (_, 2) => avx2::sums::<2, 3>(sums),
-                (_, _) => avx2::sums::<3, 3>(sums),
+                (1, 1) => avx2::sums::<1, 1, W>(sums),
+                (1, 2) => avx2::sums::<2, 1, W>(sums),
+                (1, 3) => avx2::sums::<3, 1, W>(sums),
+                (1, 4) => avx2::sums::<4, 1, W>(sums),
+                (1, 5) => avx2::sums::<5, 1, W>(sums),
+                (1, 6) => avx2::sums::<6, 1, W>(sums),
+                (1, 7) => avx2::sums::<7, 1, W>(sums),
+                (1, _) => avx2::sums::<8, 1, W>(sums),
+                (2, 1) => avx2::sums::<1, 2, W>(sums),
+                (2, 2) => avx2::sums::<2, 2, W>(sums),
+                (2, 3) => avx2::sums::<3, 2, W>(sums),
+                (2, 4) => avx2::sums::<4, 2, W>(sums),
+                (2, 5) => avx2::sums::<5, 2, W>(sums),
+                (2, _) => avx2::sums::<6, 2, W>(sums),
+                (_, 1) => avx2::sums::<1, 3, W>(sums),
+                (_, 2) => avx2::sums::<2, 3, W>(sums),
+                (_, _) => avx2::sums::<3, 3, W>(sums),
             },
         }
     }
@@ -75,7 +75,7 @@ pub(super) unsafe fn run(isa: Isa, blocks: usize, pixels: usize, sums: &Sums<'_>
 
 /// # Safety
 /// As for [`run`].
-unsafe fn plain(blocks: usize, pixels: usize, sums: &Sums<'_>) {
+unsafe fn plain<W: Weight>(blocks: usize, pixels: usize, sums: &Sums<'_, W>) {
     for (block, pixel) in (0..blocks).flat_map(|block| (0..pixels).map(move |pixel| (block, pixel))) {
         let mut totals = [0i32; LANES];
         // SAFETY: the caller's promise.
@@ -88,7 +88,7 @@ unsafe fn plain(blocks: usize, pixels: usize, sums: &Sums<'_>) {
                     let (a, b) = (i32::from(*x.add(2 * pair)), i32::from(*x.add(2 * pair + 1)));
                     for (lane, total) in totals.iter_mut().enumerate() {
                         let (v, w) = (*weights.add(2 * lane), *weights.add(2 * lane + 1));
-                        *total = total.wrapping_add(a * i32::from(v) + b * i32::from(w));
+                        *total = total.wrapping_add(a * i32::from(v.wide()) + b * i32::from(w.wide()));
                     }
                     weights = weights.add(PAIRS);
                 }
@@ -105,12 +105,12 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::super::ending::{Channels, Ending};
-    use super::{LANES, PAIRS, Sums};
+    use super::{LANES, PAIRS, Sums, Weight};
 
     /// # Safety
     /// As for [`super::run`], for `P` pixels and `B` blocks; the processor has AVX2.
     #[target_feature(enable = "avx2")]
-    pub unsafe fn sums<const P: usize, const B: usize>(sums: &Sums<'_>) {
+    pub unsafe fn sums<const P: usize, const B: usize, W: Weight>(sums: &Sums<'_, W>) {
         let mut all = [[_mm256_setzero_si256(); B]; P];
         // SAFETY: the caller's promise: every pair of every step from every place is inside the rows, and each block has a
         // vector of weights for each of them. The output has P vectors in each of B blocks.
@@ -125,7 +125,7 @@ mod avx2 {
                 for pair in 0..sums.pairs {
                     let mut w = [_mm256_setzero_si256(); B];
                     for (b, w) in w.iter_mut().enumerate() {
-                        *w = _mm256_loadu_si256(weights.add(b * sums.block_weights).cast());
+                        *w = W::load(weights.add(b * sums.block_weights));
                     }
                     for (pixel, from) in all.iter_mut().zip(from) {
                         let x = from.offset(step).add(2 * pair).cast::<i32>().read_unaligned();

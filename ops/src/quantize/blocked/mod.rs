@@ -106,7 +106,14 @@ impl BlockedConv {
             inputs: &inputs,
         };
         Ok(if self.sizes.groups == 1 {
-            DenseKernel::new(self.sizes, self.form, isa, &constants)?.map(|kernel| Box::new(kernel) as Box<_>)
+            let (sizes, form) = (self.sizes, self.form);
+            if constants.fit_bytes() {
+                let kernel = DenseKernel::<i8>::new(sizes, form, isa, &constants)?;
+                kernel.map(|kernel| Box::new(kernel) as Box<_>)
+            } else {
+                let kernel = DenseKernel::<i16>::new(sizes, form, isa, &constants)?;
+                kernel.map(|kernel| Box::new(kernel) as Box<_>)
+            }
         } else {
             Some(Box::new(DepthwiseKernel::new(self.sizes, isa, &constants)?))
         })
@@ -140,6 +147,11 @@ impl Constants<'_> {
         let bytes = self.weights.bytes.get(channel * len..(channel + 1) * len).unwrap_or(&[]);
         widen(bytes, self.weights.dtype == DType::I8, self.zero, &mut all);
         all
+    }
+
+    /// Weights of this type without this zero point fit eight bits.
+    fn fit_bytes(&self) -> bool {
+        self.zero == if self.weights.dtype == DType::I8 { 0 } else { 128 }
     }
 
     /// What becomes of the sums of so many channels.
