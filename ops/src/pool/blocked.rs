@@ -88,17 +88,41 @@ struct Span {
     divisor: f32,
 }
 
-/// How elements of a window become one.
+/// How blocks of a window become one.
 struct Fold<T, C, E> {
     start: T,
+    /// Of two blocks.
     combine: C,
     /// From what was combined, and the number of elements that it counts as.
     end: E,
 }
 
+/// The same for each element of two blocks.
+fn elementwise(combine: impl Fn(f32, f32) -> f32) -> impl Fn([f32; LANES], [f32; LANES]) -> [f32; LANES] {
+    #[inline(always)]
+    move |y, x| std::array::from_fn(|i| combine(y[i], x[i]))
+}
+
+/// The larger bytes of two blocks, all at once.
+#[inline(always)]
+fn larger<const SIGNED: bool, T: bytemuck::Pod + Ord>(a: [T; LANES], b: [T; LANES]) -> [T; LANES] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_max_epu8};
+        // The order of signed bytes is that of unsigned ones whose highest bit is flipped.
+        let flip = if SIGNED { 0x8080_8080_8080_8080u64 as i64 } else { 0 };
+        let [a, b] = [a, b].map(|block| bytemuck::cast::<_, i64>(block) ^ flip);
+        // SAFETY: every x86-64 has these instructions.
+        let most = unsafe { _mm_cvtsi128_si64(_mm_max_epu8(_mm_cvtsi64_si128(a), _mm_cvtsi64_si128(b))) };
+        bytemuck::cast(most ^ flip)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|i| a[i].max(b[i]))
+}
+
 /// Pools one block's plane.
 #[inline(always)]
-fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
+fn plane<T: Copy, C: Fn([T; LANES], [T; LANES]) -> [T; LANES], E: Fn(T, f32) -> T>(
     kernel: &BlockedPoolKernel,
     x: &[[T; LANES]],
     y: &mut [[T; LANES]],
@@ -112,8 +136,7 @@ fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
             for _ in 0..rows.taps {
                 let mut at = row;
                 for _ in 0..columns.taps {
-                    let x = &x[at];
-                    all = std::array::from_fn(|i| (fold.combine)(all[i], x[i]));
+                    all = (fold.combine)(all, x[at]);
                     at += width.dilation;
                 }
                 row += height.dilation * width.input;
@@ -124,7 +147,7 @@ fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
 }
 
 impl BlockedPoolKernel {
-    fn plane<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
+    fn plane<T: Copy, C: Fn([T; LANES], [T; LANES]) -> [T; LANES], E: Fn(T, f32) -> T>(
         &self,
         x: &[[T; LANES]],
         y: &mut [[T; LANES]],
@@ -133,7 +156,7 @@ impl BlockedPoolKernel {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2,fma")]
-            fn wide<T: Copy, C: Fn(T, T) -> T, E: Fn(T, f32) -> T>(
+            fn wide<T: Copy, C: Fn([T; LANES], [T; LANES]) -> [T; LANES], E: Fn(T, f32) -> T>(
                 kernel: &BlockedPoolKernel,
                 x: &[[T; LANES]],
                 y: &mut [[T; LANES]],
@@ -150,7 +173,11 @@ impl BlockedPoolKernel {
     }
 
     /// Pools all blocks; `finish` gets each, and where it begins.
-    fn pool<T: Copy + Send + Sync, C: Fn(T, T) -> T + Sync, E: Fn(T, f32) -> T + Sync>(
+    fn pool<
+        T: Copy + Send + Sync,
+        C: Fn([T; LANES], [T; LANES]) -> [T; LANES] + Sync,
+        E: Fn(T, f32) -> T + Sync,
+    >(
         &self,
         x: &[T],
         y: &mut [T],
@@ -212,12 +239,12 @@ impl CpuKernel for BlockedPoolKernel {
         let output = run.outputs.first_mut().ok_or(OpError::Internal("no output"))?;
         match x.dtype {
             DType::I8 => {
-                let largest = Fold { start: i8::MIN, combine: Ord::max, end: |y, _| y };
-                self.pool(x.slice::<i8>(), output.slice::<i8>(), &largest, |_, _| Ok(()))
+                let fold = Fold { start: i8::MIN, combine: larger::<true, i8>, end: |y, _| y };
+                self.pool(x.slice::<i8>(), output.slice::<i8>(), &fold, |_, _| Ok(()))
             }
             DType::U8 => {
-                let largest = Fold { start: u8::MIN, combine: Ord::max, end: |y, _| y };
-                self.pool(x.bytes, output.bytes, &largest, |_, _| Ok(()))
+                let fold = Fold { start: u8::MIN, combine: larger::<false, u8>, end: |y, _| y };
+                self.pool(x.bytes, output.bytes, &fold, |_, _| Ok(()))
             }
             _ => {
                 let finish =
@@ -225,11 +252,11 @@ impl CpuKernel for BlockedPoolKernel {
                 let (x, y) = (x.slice::<f32>(), output.slice::<f32>());
                 match self.op.kind {
                     Kind::Max => {
-                        let combine = |y: f32, x: f32| if x > y { x } else { y };
+                        let combine = elementwise(|y, x| if x > y { x } else { y });
                         self.pool(x, y, &Fold { start: f32::NEG_INFINITY, combine, end: |y, _| y }, finish)
                     }
                     _ => {
-                        let combine = |y: f32, x: f32| y + x;
+                        let combine = elementwise(|y, x| y + x);
                         self.pool(x, y, &Fold { start: 0.0, combine, end: |y, count| y / count }, finish)
                     }
                 }

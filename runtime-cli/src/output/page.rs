@@ -6,7 +6,7 @@ use super::svg::escape;
 
 const STYLE: &str = "body{font:14px/1.5 Helvetica,Arial,sans-serif;color:#222;max-width:1400px;margin:2em auto;\
     padding:0 1em}h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:16px;margin-top:2em}\
-    h3{font-size:14px;margin-bottom:0.3em}table{border-collapse:collapse}\
+    h3{font-size:14px;margin-bottom:0.3em}table{border-collapse:collapse}th{white-space:nowrap}\
     td,th{padding:3px 10px;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}\
     td:first-child,th:first-child,.words td,.words th{text-align:left}.f{color:#a23b4a;font-weight:bold}\
     .p{color:#2f7d4a}.ok{background:#eaf5ec}.warn{background:#fdf3dc}.fail{background:#fbe3e0}\

@@ -173,10 +173,9 @@ fn of_model(compared: Option<&Value>, measured: &Value) -> Cell {
     let times = time("p50").zip(time("p95"));
     let times =
         times.map_or_else(|| "not measured".to_owned(), |(p50, p95)| format!("p50 {p50} ms, p95 {p95}"));
-    let placed = format!(
-        "{on_device}/{operators} on the device, {} dispatches",
-        plan["dispatches"].as_u64().unwrap_or(0)
-    );
+    let dispatches = count("dispatches");
+    let launched = if dispatches > 0 { format!(", {dispatches} dispatches") } else { String::new() };
+    let placed = format!("{on_device}/{operators} on the device{launched}");
     let fallbacks = plan["fallbacks"].as_array().into_iter().flatten();
     let reasons = grouped(fallbacks.flat_map(|step| {
         let text = |field: &str| step[field].as_str().unwrap_or_default();
