@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::micro::{self, PAIRS, Sums};
 use super::rows::{Pixels, Rows};
 use super::{Constants, Image, operands};
@@ -34,8 +36,15 @@ pub(super) struct DenseKernel<W> {
     steps: Vec<i32>,
 }
 
+/// The tiles of a convolution, and the input rows of the largest.
+pub(super) fn tiles(sizes: &Sizes, form: Form) -> (Grid, Rows) {
+    let grid = grid(sizes, form, false, rayon::current_num_threads());
+    let pixels = if form.output { grid.tile_columns / LANES } else { grid.tile_columns };
+    (grid, Rows::new(sizes, form.input, pixels))
+}
+
 impl<W: Weight + Element> DenseKernel<W> {
-    /// Packs weights (O, I, kh, kw). `None` where rows are too long for short offsets.
+    /// Packs weights (O, I, kh, kw).
     ///
     /// # Errors
     /// When there is no room for the weights, or a constant has another type.
@@ -44,13 +53,8 @@ impl<W: Weight + Element> DenseKernel<W> {
         form: Form,
         isa: Isa,
         constants: &Constants<'_>,
-    ) -> Result<Option<DenseKernel<W>>, OpError> {
-        let grid = grid(&sizes, form, false, rayon::current_num_threads());
-        let pixels = if form.output { grid.tile_columns / LANES } else { grid.tile_columns };
-        let rows = Rows::new(&sizes, form.input, pixels);
-        if i32::try_from(rows.len()).is_err() {
-            return Ok(None);
-        }
+    ) -> Result<DenseKernel<W>, OpError> {
+        let (grid, rows) = tiles(&sizes, form);
         let (taps, channels) = (sizes.window(), rows.channels);
         let steps = (0..rows.groups)
             .flat_map(|group| (0..taps).map(move |tap| (group * rows.group() + rows.step(tap)) as i32));
@@ -58,26 +62,27 @@ impl<W: Weight + Element> DenseKernel<W> {
         let depth = rows.groups * taps * channels;
         let pack = || {
             let mut panels = filled(&[blocks, depth, LANES], W::ZERO)?;
-            for channel in 0..sizes.outputs {
-                let row = constants.weights(channel, sizes.inputs * taps);
-                let panel = &mut panels[channel / LANES * depth * LANES..][..depth * LANES];
-                for (input, window) in row.chunks_exact(taps).enumerate() {
-                    let (group, within) = (input / channels, input % channels);
-                    for (tap, &weight) in window.iter().enumerate() {
-                        let pair = ((group * taps + tap) * channels + within) / 2;
-                        let slot = &mut panel[pair * PAIRS + channel % LANES * 2 + within % 2];
-                        *slot =
-                            W::of(weight).ok_or(OpError::Internal("a weight of more bits than it has"))?;
+            panels.par_chunks_mut(depth * LANES).enumerate().try_for_each(|(block, panel)| {
+                for lane in 0..LANES.min(sizes.outputs - block * LANES) {
+                    let row = constants.weights(block * LANES + lane, sizes.inputs * taps);
+                    for (input, window) in row.chunks_exact(taps).enumerate() {
+                        let (group, within) = (input / channels, input % channels);
+                        for (tap, &weight) in window.iter().enumerate() {
+                            let pair = ((group * taps + tap) * channels + within) / 2;
+                            panel[pair * PAIRS + lane * 2 + within % 2] = W::of(weight)
+                                .ok_or(OpError::Internal("a weight of more bits than it has"))?;
+                        }
                     }
                 }
-            }
+                Ok::<_, OpError>(())
+            })?;
             Ok(panels)
         };
         let zero = constants.zero.rem_euclid(512) as usize;
         let form_of = ("pairs", [sizes.outputs, sizes.inputs, taps, channels, zero, 0]);
         let weights = packed::shared(constants.tensor, form_of, pack)?;
         let (image, end, steps) = (constants.image, constants.end(sizes.outputs)?, steps.collect());
-        Ok(Some(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, steps }))
+        Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, steps })
     }
 
     /// Elements of scratch memory for a tile: places, which are twice as long, and rows.

@@ -51,16 +51,20 @@ struct Run<'a> {
     out: *mut u8,
 }
 
+/// The tiles of a convolution, and the input rows of one block of channels of the largest.
+pub(super) fn tiles(sizes: &Sizes) -> (Grid, Rows) {
+    let grid = channel_grid(sizes);
+    let block = Sizes { inputs: LANES, outputs: LANES, groups: 1, ..*sizes };
+    (grid, Rows::new(&block, true, grid.tile_columns / LANES))
+}
+
 impl DepthwiseKernel {
     /// Packs weights (C, 1, kh, kw).
     ///
     /// # Errors
     /// When a constant has another type.
     pub fn new(sizes: Sizes, isa: Isa, constants: &Constants<'_>) -> Result<DepthwiseKernel, OpError> {
-        let grid = channel_grid(&sizes);
-        // One block of channels at a time.
-        let block = Sizes { inputs: LANES, outputs: LANES, groups: 1, ..sizes };
-        let rows = Rows::new(&block, true, grid.tile_columns / LANES);
+        let (grid, rows) = tiles(&sizes);
         let taps = sizes.window();
         let steps = (0..taps).step_by(2).map(|tap| [tap, (tap + 1).min(taps - 1)].map(|tap| rows.step(tap)));
         let steps: Vec<[usize; 2]> = steps.collect();

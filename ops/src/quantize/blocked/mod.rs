@@ -48,6 +48,9 @@ struct BlockedConv {
     sizes: Sizes,
 }
 
+/// Elements of input rows beyond which a tile's scratch memory is out of proportion, as with dilations of thousands.
+const LARGEST: usize = 1 << 22;
+
 /// How a convolution works in blocks: where its channels fill them, or only those of one side, all that goes with the image
 /// is constant, and the weights have one zero point.
 pub(super) fn blocking(
@@ -71,6 +74,10 @@ pub(super) fn blocking(
     }
     let there = blocked.get(PLACES.x).copied().unwrap_or(false);
     let form = Form::of(&sizes, x.dims, output.dims, there)?;
+    let (_, rows) = if sizes.groups == 1 { dense::tiles(&sizes, form) } else { depthwise::tiles(&sizes) };
+    if rows.len() > LARGEST {
+        return None;
+    }
     let source = if form.input { Source::Blocked(PLACES.x) } else { Source::Plain(PLACES.x) };
     let (dtype, input, output) = (output.dtype, x.dims.to_vec(), output.dims.to_vec());
     let op = BlockedConv { conv: conv.clone(), constants, dtype, input, output, form, sizes };
@@ -89,7 +96,6 @@ impl BlockedConv {
         self.constants.iter().map(|constant| constant.clone().map(Tensor::aligned)).collect()
     }
 
-    /// `None` where rows are too long.
     fn kernel(&self, signed: bool, isa: Isa) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let all = self.aligned();
         let inputs: Vec<Option<View<'_>>> = all.iter().map(|x| x.as_ref().map(Tensor::view)).collect();
@@ -105,18 +111,12 @@ impl BlockedConv {
             bounds: self.conv.bounds,
             inputs: &inputs,
         };
-        Ok(if self.sizes.groups == 1 {
-            let (sizes, form) = (self.sizes, self.form);
-            if constants.fit_bytes() {
-                let kernel = DenseKernel::<i8>::new(sizes, form, isa, &constants)?;
-                kernel.map(|kernel| Box::new(kernel) as Box<_>)
-            } else {
-                let kernel = DenseKernel::<i16>::new(sizes, form, isa, &constants)?;
-                kernel.map(|kernel| Box::new(kernel) as Box<_>)
-            }
-        } else {
-            Some(Box::new(DepthwiseKernel::new(self.sizes, isa, &constants)?))
-        })
+        let (sizes, form) = (self.sizes, self.form);
+        Ok(Some(match (sizes.groups, constants.fit_bytes()) {
+            (1, true) => Box::new(DenseKernel::<i8>::new(sizes, form, isa, &constants)?),
+            (1, false) => Box::new(DenseKernel::<i16>::new(sizes, form, isa, &constants)?),
+            _ => Box::new(DepthwiseKernel::new(sizes, isa, &constants)?),
+        }))
     }
 }
 

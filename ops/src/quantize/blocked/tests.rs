@@ -171,4 +171,14 @@ fn what_is_not_constant_or_differs_by_channel_stays_as_it_is() {
         let found = with_problem(&op, &inputs, &constant, |problem, _| op.blocked(problem, LANES, &[true]));
         assert_eq!(found.is_some(), blocked);
     }
+    // Rows of so many zeros are not worth the memory.
+    let (strides, dilations) = (vec![1, 1], vec![1, 1 << 22]);
+    let padding = Padding::Explicit(vec![0, 1 << 22, 0, 1 << 22]);
+    let window = Window { kernel: None, strides, dilations, padding };
+    let op = QLinearConv { conv: Conv { window, groups: 1 }, bounds: Bounds::NONE };
+    let mut inputs = inputs;
+    inputs[3] = Some(bytes(&[8, 8, 1, 3], true, 2));
+    let constant = [1, 2, 3, 4, 5, 6, 7];
+    let found = with_problem(&op, &inputs, &constant, |problem, _| op.blocked(problem, LANES, &[true]));
+    assert!(found.is_none());
 }
