@@ -4,13 +4,14 @@
 //!
 //! | scheme | function | result |
 //! |---|---|---|
-//! | weights of 4 or 8 bits in blocks | [`weights_only`] | `com.microsoft` MatMulNBits |
+//! | weights of 4 or 8 bits in blocks, rounded to the nearest or by [`Moments`] of their inputs | [`weights_only`] | `com.microsoft` MatMulNBits |
 //! | 16-bit floats | [`to_f16`] | the same operators over f16, f32 at the inputs and outputs |
 //! | 8-bit integers, activations measured in each run | [`dynamic_int8`] | DynamicQuantizeLinear and MatMulInteger |
 //! | 8-bit integers, activations measured before | [`StaticPlan`] | QuantizeLinear and DequantizeLinear around operators |
 //!
 //! The outputs are standard ONNX; other runtimes run them as well.
 
+mod compensate;
 mod draft;
 mod dynamic;
 mod half;
@@ -26,12 +27,13 @@ mod testing;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use compensate::{AllMoments, Moments};
 pub use draft::{Draft, label};
 pub use dynamic::{DynamicOptions, dynamic_int8};
 pub use half::to_f16;
 pub use range::{Histogram, Method, Range};
 pub use statics::{StaticOptions, StaticPlan};
-pub use weights::{BlockOptions, weights_only};
+pub use weights::{BlockOptions, inputs_of_products, weights_only};
 
 /// Names of nodes (see [`label`]) that stay in float.
 pub type Excluded = HashSet<Arc<str>>;

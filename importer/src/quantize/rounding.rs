@@ -31,6 +31,11 @@ impl Group {
         let highest = ((1u32 << bits) - 1) as f32;
         (value * reciprocal + f32::from(self.zero)).round().clamp(0.0, highest) as u8
     }
+
+    /// The value that a code stands for.
+    pub fn value(&self, code: u8) -> f32 {
+        (f32::from(code) - f32::from(self.zero)) * self.scale
+    }
 }
 
 /// The scale of signed symmetric 8-bit codes: the farthest value becomes 127 or -127.
@@ -54,6 +59,7 @@ mod tests {
         let four = group([1.0, -2.0, 0.5].into_iter(), 4, true);
         assert_eq!(four, Group { scale: 0.25, zero: 8 });
         assert_eq!([-2.0, 0.0, 1.0, 9.0].map(|v| four.code(v, 4)), [0, 8, 12, 15]);
+        assert_eq!([0, 8, 12].map(|code| four.value(code)), [-2.0, 0.0, 1.0]);
         // The positive end is the far one: the scale is negative.
         assert_eq!(group([2.0, -1.0].into_iter(), 4, true), Group { scale: -0.25, zero: 8 });
         let eight = group([-1.0, 254.0].into_iter(), 8, false);

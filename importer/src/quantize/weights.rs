@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use sardonyx_ops::Tensor;
 
+use super::compensate::{AllMoments, Compensation, Moments, rounded};
 use super::draft::{Draft, int, label, made};
 use super::matrix::Product;
-use super::rounding::group;
 use super::{Excluded, Layer, Summary};
 use crate::error::ImportError;
 
@@ -33,11 +34,31 @@ struct Packed {
     zeros: Option<Arc<str>>,
 }
 
-/// Rounds the weights of products to the nearest code. A matrix that several products read is packed once.
+/// The inputs of the products that [`weights_only`] would change, with the length of their rows, each once.
+pub fn inputs_of_products(draft: &Draft, excluded: &Excluded) -> Vec<(Arc<str>, usize)> {
+    let mut all: Vec<(Arc<str>, usize)> = Vec::new();
+    for node in draft.nodes() {
+        let product = Product::of(draft, node).filter(|_| !excluded.contains(&label(node)));
+        if let (Some(product), Some(x)) = (product, node.inputs.first())
+            && !all.iter().any(|(known, _)| known == x)
+        {
+            all.push((x.clone(), product.k));
+        }
+    }
+    all
+}
+
+/// Rounds the weights of products: to the nearest code, or where `moments` has their input, so that the errors make up for
+/// each other. A matrix that several products read is packed once, for the first of them.
 ///
 /// # Errors
 /// [`ImportError::Invalid`] when a packed tensor cannot be made.
-pub fn weights_only(draft: &mut Draft, options: &BlockOptions, excluded: &Excluded) -> Result<Summary> {
+pub fn weights_only(
+    draft: &mut Draft,
+    options: &BlockOptions,
+    moments: &AllMoments,
+    excluded: &Excluded,
+) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut packed: HashMap<(Arc<str>, bool), Packed> = HashMap::new();
     let mut nodes = Vec::new();
@@ -52,7 +73,7 @@ pub fn weights_only(draft: &mut Draft, options: &BlockOptions, excluded: &Exclud
         let operands = match packed.get(&key) {
             Some(known) => known.clone(),
             None => {
-                let made = pack(draft, &product, options)?;
+                let made = pack(draft, &product, options, moments.get(x))?;
                 packed.insert(key, made.clone());
                 made
             }
@@ -91,7 +112,12 @@ pub fn weights_only(draft: &mut Draft, options: &BlockOptions, excluded: &Exclud
 
 /// Packs a matrix: codes [N, blocks, block * bits / 8], the first of two in the low half of a byte; scales [N, blocks];
 /// zero points [N, ceil(blocks * bits / 8)], packed likewise. Codes behind the end of K stand for 0.
-fn pack(draft: &mut Draft, product: &Product, options: &BlockOptions) -> Result<Packed> {
+fn pack(
+    draft: &mut Draft,
+    product: &Product,
+    options: &BlockOptions,
+    moments: Option<&Moments>,
+) -> Result<Packed> {
     let columns = draft.constant(&product.weight).and_then(|tensor| product.columns(tensor));
     let columns = columns.unwrap_or_default();
     let BlockOptions { bits, block, symmetric } = *options;
@@ -104,17 +130,19 @@ fn pack(draft: &mut Draft, product: &Product, options: &BlockOptions) -> Result<
         codes.chunks(per_byte).map(byte).collect()
     };
     let (mut bytes, mut scales, mut zeros) = (Vec::new(), Vec::new(), Vec::new());
-    for column in columns.chunks(product.k) {
-        let mut own = Vec::with_capacity(blocks);
-        for values in column.chunks(block) {
-            let group = group(values.iter().copied(), bits, symmetric);
-            let mut codes: Vec<u8> = values.iter().map(|value| group.code(*value, bits)).collect();
+    let compensation = moments.filter(|moments| moments.depth() == product.k).and_then(Compensation::new);
+    let rounded = columns
+        .par_chunks(product.k)
+        .map(|column| rounded(column, block, (bits, symmetric), compensation.as_ref()))
+        .collect::<Vec<_>>();
+    for (groups, all) in rounded {
+        for (group, codes) in groups.iter().zip(all.chunks(block)) {
+            let mut codes = codes.to_vec();
             codes.resize(block, group.zero);
             bytes.extend(pack(&codes));
-            scales.push(group.scale);
-            own.push(group.zero);
         }
-        zeros.extend(pack(&own));
+        scales.extend(groups.iter().map(|group| group.scale));
+        zeros.extend(pack(&groups.iter().map(|group| group.zero).collect::<Vec<u8>>()));
     }
     let stem = &product.weight;
     let codes = made(Tensor::from_vec(&[product.n, blocks, block / per_byte], bytes))?;
@@ -139,7 +167,7 @@ mod tests {
     fn quantized(bits: u32, symmetric: bool) -> Draft {
         let mut draft = Draft::from_bytes(products()).unwrap();
         let options = BlockOptions { bits, block: 16, symmetric };
-        let summary = weights_only(&mut draft, &options, &Excluded::new()).unwrap();
+        let summary = weights_only(&mut draft, &options, &AllMoments::new(), &Excluded::new()).unwrap();
         assert_eq!(summary.layers.len(), 2);
         assert_eq!((&*summary.layers[1].node, &*summary.layers[1].op), ("y", "Gemm"));
         draft
@@ -187,11 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_were_measured_change_codes() {
+        let draft = Draft::from_bytes(products()).unwrap();
+        let inputs = inputs_of_products(&draft, &Excluded::new());
+        assert_eq!(inputs, [("x".into(), 40), ("r".into(), 3)]);
+        let mut moments = Moments::new(40).unwrap();
+        moments.add(&(0..400).map(|i| (i * i % 17) as f32 - 8.0).collect::<Vec<_>>());
+        let options = BlockOptions { bits: 4, block: 16, symmetric: true };
+        let codes = |moments: &AllMoments| {
+            let mut draft = draft.clone();
+            weights_only(&mut draft, &options, moments, &Excluded::new()).unwrap();
+            written(&draft);
+            ["w_Q4", "v_Q4"].map(|name| draft.constant(name).unwrap().bytes().to_vec())
+        };
+        let ([w, v], [other, same]) =
+            (codes(&AllMoments::new()), codes(&AllMoments::from([("x".into(), moments)])));
+        assert!(w != other && v == same);
+    }
+
+    #[test]
     fn excluded_nodes_stay() {
         let mut draft = Draft::from_bytes(products()).unwrap();
         let options = BlockOptions { bits: 4, block: 32, symmetric: true };
         let excluded = Excluded::from(["y".into()]);
-        assert_eq!(weights_only(&mut draft, &options, &excluded).unwrap().layers.len(), 1);
+        assert_eq!(
+            weights_only(&mut draft, &options, &AllMoments::new(), &excluded).unwrap().layers.len(),
+            1
+        );
         assert_eq!(ops(&draft), ["MatMulNBits", "Relu", "Gemm"]);
         assert_eq!(draft.version("com.microsoft"), Some(1));
     }

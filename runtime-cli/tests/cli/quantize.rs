@@ -11,9 +11,10 @@ fn every_scheme_gives_a_model_that_runs() {
     let want = ["run", "product.onnx", "-i", input, "--save-outputs", "want.npz"];
     assert_eq!(sardonyx(&scratch, &want).code, 0);
     // The least signal to noise in dB that each scheme is held to on this model.
-    let schemes: [(&str, f64, &[&str]); 8] = [
+    let schemes: [(&str, f64, &[&str]); 9] = [
         ("int4-weights", 15.0, &["--block", "16"]),
         ("int4-weights", 15.0, &["--symmetric", "none"]),
+        ("int4-weights", 15.0, &["--compensate"]),
         ("int8-weights", 38.0, &[]),
         ("f16", 55.0, &[]),
         ("int8-dynamic", 35.0, &["--per-channel", "false"]),
@@ -49,6 +50,8 @@ fn wrong_usage_is_said() {
     for words in [
         &["int8-static"][..],
         &["f16", "--block", "32"],
+        &["f16", "--compensate", "--calib", "zeros"],
+        &["int4-weights", "--compensate"],
         &["int4-weights", "--block", "24"],
         &["int4-weights", "--exclude", "nothing*"],
         &["int8-static", "--calib", "zeros", "--calib-method", "percentile:0"],

@@ -1,9 +1,9 @@
-//! The ranges of activations: the float model run on real inputs.
+//! What activations are like, their ranges and moments: the float model run on real inputs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sardonyx::quantize::{Histogram, Method, Range, StaticPlan};
+use sardonyx::quantize::{AllMoments, Histogram, Method, Moments, Range, StaticPlan};
 use sardonyx::{Session, Tensor};
 
 use super::{as_written, loss};
@@ -53,6 +53,42 @@ pub fn ranges(
         ranges = seen.iter().map(|(name, histogram)| (name.clone(), histogram.range(method))).collect();
     }
     Ok(ranges)
+}
+
+/// The most memory that moments may take.
+const MOST_MOMENTS: u64 = 4 << 30;
+
+/// Measures the second moments of the inputs of products, whose rows have so many elements.
+///
+/// # Errors
+/// When the model does not run, or the moments would take more than 4 GiB.
+pub fn moments(
+    wanted: &[(Arc<str>, usize)],
+    opened: &Opened,
+    samples: &[Vec<Given>],
+    console: &Console,
+) -> Result<AllMoments, Failure> {
+    let Some(first) = samples.first() else { return Ok(AllMoments::new()) };
+    let bytes = wanted.iter().try_fold(0usize, |sum, (_, k)| sum.checked_add(Moments::bytes(*k)?));
+    let made = |(name, k): &(Arc<str>, usize)| Some((name.clone(), Moments::new(*k)?));
+    let all = bytes.filter(|bytes| *bytes as u64 <= MOST_MOMENTS);
+    let all = all.and_then(|_| wanted.iter().map(made).collect::<Option<AllMoments>>());
+    let mut all = all.ok_or_else(|| {
+        let message = "--compensate would take more than 4 GiB for the moments of this model's activations";
+        Failure::new(Fault::Usage, message).help("leave the widest products out: --exclude NODES")
+    })?;
+    let names: Vec<Arc<str>> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    let session = as_written(opened, first, console)?;
+    let measured = console.progress(samples.len() as u64, "inputs measured");
+    for given in samples {
+        each(&session, opened, given, &names, &mut |name, values| {
+            if let Some(moments) = all.get_mut(name) {
+                moments.add(values);
+            }
+        })?;
+        measured.advance();
+    }
+    Ok(all)
 }
 
 /// Runs the model once and shows the wanted values.

@@ -7,7 +7,7 @@ mod report;
 use std::path::{Path, PathBuf};
 
 use sardonyx::quantize::{
-    self, BlockOptions, Draft, DynamicOptions, Excluded, Method, StaticOptions, StaticPlan,
+    self, AllMoments, BlockOptions, Draft, DynamicOptions, Excluded, Method, StaticOptions, StaticPlan,
 };
 use sardonyx_importer::ImportError;
 
@@ -36,6 +36,9 @@ pub struct Args {
     /// Of int4-weights and int8-weights: blocks with or without zero points [default: weights]
     #[arg(long, value_name = "WHAT", value_enum)]
     symmetric: Option<Symmetric>,
+    /// Of int4-weights and int8-weights: let weights make up for the errors of others, by the inputs of --calib (GPTQ)
+    #[arg(long)]
+    compensate: bool,
     /// Of int8 schemes: a scale for each channel of a weight [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     per_channel: Option<bool>,
@@ -136,9 +139,10 @@ impl Args {
     fn check(&self) -> Result<(), Failure> {
         use Scheme::{Int4Weights, Int8Dynamic, Int8Static, Int8Weights};
         let blocks: &[Scheme] = &[Int4Weights, Int8Weights];
-        let given: [(&str, bool, &[Scheme]); 5] = [
+        let given: [(&str, bool, &[Scheme]); 6] = [
             ("--block", self.block.is_some(), blocks),
             ("--symmetric", self.symmetric.is_some(), blocks),
+            ("--compensate", self.compensate, blocks),
             ("--per-channel", self.per_channel.is_some(), &[Int8Static, Int8Dynamic]),
             ("--activations", self.activations.is_some(), &[Int8Static]),
             ("--calib-method", self.calibration.method.is_some(), &[Int8Static]),
@@ -148,8 +152,13 @@ impl Args {
             let message = format!("{option} says nothing about --scheme {}", self.scheme.name());
             return Err(Failure::new(Fault::Usage, message));
         }
-        if self.scheme == Int8Static && self.calibration.sources.is_empty() {
-            let message = "--scheme int8-static needs inputs to measure activations with";
+        let needs = match self.scheme {
+            Int8Static => Some("--scheme int8-static"),
+            _ if self.compensate => Some("--compensate"),
+            _ => None,
+        };
+        if let Some(option) = needs.filter(|_| self.calibration.sources.is_empty()) {
+            let message = format!("{option} needs inputs to measure activations with");
             return Err(Failure::new(Fault::Usage, message).help("give some: --calib DIR"));
         }
         Ok(())
@@ -172,6 +181,13 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
     let before = draft.loaded_bytes();
     let excluded = excluded(&draft, &arguments.exclude)?;
     let samples = samples(arguments, opened, console)?;
+    let moments = match arguments.compensate {
+        true => {
+            let wanted = quantize::inputs_of_products(&draft, &excluded);
+            calibrate::moments(&wanted, opened, &samples, console)?
+        }
+        false => AllMoments::new(),
+    };
     let working = console.progress(None, "quantizing");
     let summary = match arguments.scheme {
         Scheme::Int4Weights | Scheme::Int8Weights => {
@@ -180,7 +196,7 @@ fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), F
                 block: arguments.block.unwrap_or(32),
                 symmetric: arguments.symmetric != Some(Symmetric::None),
             };
-            quantize::weights_only(&mut draft, &options, &excluded)
+            quantize::weights_only(&mut draft, &options, &moments, &excluded)
         }
         Scheme::Int8Dynamic => {
             let options = DynamicOptions { per_channel: arguments.per_channel.unwrap_or(true) };
