@@ -16,8 +16,9 @@ use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
 use crate::ir::numbers::filled;
 use crate::ir::tensor::Tensor;
-use crate::layout::{Ending, blocked_dims};
-use crate::operator::{CpuKernel, CpuRun};
+use crate::ir::view::View;
+use crate::layout::{Ending, Reorder, blocked_dims};
+use crate::operator::{CpuKernel, CpuRun, Operator};
 use crate::problem::Problem;
 
 /// How input and output lie.
@@ -48,6 +49,37 @@ impl Form {
         let only_input = form.input && there && sizes.groups == 1;
         let gains = form.output || only_input;
         (gains && (form.input || fits(sizes))).then_some(form)
+    }
+
+    /// The dimensions that an output lies in which has these when it is not in blocks.
+    pub fn output_dims(self, output: &[usize]) -> Vec<usize> {
+        match self.output {
+            true => blocked_dims(output, LANES).unwrap_or_default(),
+            false => output.to_vec(),
+        }
+    }
+
+    /// What a convolution of values that are not in blocks, `plain`, gives for ones that lie so; `input` and `output` are
+    /// their dimensions when they are not in blocks.
+    ///
+    /// # Errors
+    /// Those of `plain`; when `x` is smaller than its dimensions say.
+    pub fn reference(
+        self,
+        [input, output]: [&[usize]; 2],
+        x: View<'_>,
+        plain: impl FnOnce(View<'_>) -> Result<Vec<Tensor>, OpError>,
+    ) -> Result<Vec<Tensor>, OpError> {
+        let y = match self.input {
+            true => plain(Reorder::out_of_blocks(input).reference(&[Some(x)], 1)?.remove(0).view())?,
+            false => plain(x)?,
+        };
+        match (self.output, y.as_slice()) {
+            (true, [y]) => {
+                Reorder::into_blocks(output, self.output_dims(output)).reference(&[Some(y.view())], 1)
+            }
+            _ => Ok(y),
+        }
     }
 }
 

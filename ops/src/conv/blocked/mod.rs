@@ -27,7 +27,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::View;
-use crate::layout::{Blocking, Ending, Reorder, Source, blocked_dims};
+use crate::layout::{Blocking, Ending, Source};
 use crate::movement::sizes::{required, view};
 use crate::operator::{Cost, CpuKernel, CpuRun, Operator, Role};
 use crate::problem::Problem;
@@ -78,39 +78,20 @@ pub(super) fn blocking(
     Some(Blocking { op: Arc::new(op), inputs: vec![source], output: form.output })
 }
 
-impl BlockedConv {
-    fn output_dims(&self) -> Vec<usize> {
-        match self.form.output {
-            true => blocked_dims(&self.output, LANES).unwrap_or_default(),
-            false => self.output.clone(),
-        }
-    }
-}
-
 impl Operator for BlockedConv {
     fn name(&self) -> &'static str {
         "Conv"
     }
 
     fn infer(&self, inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
-        Ok(vec![Fact::new(required(inputs, 0)?.dtype, from_known(&self.output_dims()))])
+        Ok(vec![Fact::new(required(inputs, 0)?.dtype, from_known(&self.form.output_dims(&self.output)))])
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
-        let x = view(inputs, 0)?;
-        let plain = match self.form.input {
-            true => Reorder::out_of_blocks(&self.input).reference(&[Some(x)], 1)?.remove(0),
-            false => x.to_tensor(),
-        };
         let (weights, bias) = (self.weights.clone().aligned(), self.bias.clone().map(Tensor::aligned));
-        let all = [Some(plain.view()), Some(weights.view()), bias.as_ref().map(Tensor::view)];
-        let y = self.conv.reference(&all, 1)?;
-        match (self.form.output, y.as_slice()) {
-            (true, [y]) => {
-                Reorder::into_blocks(&self.output, self.output_dims()).reference(&[Some(y.view())], 1)
-            }
-            _ => Ok(y),
-        }
+        self.form.reference([&self.input, &self.output], view(inputs, 0)?, |x| {
+            self.conv.reference(&[Some(x), Some(weights.view()), bias.as_ref().map(Tensor::view)], 1)
+        })
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {

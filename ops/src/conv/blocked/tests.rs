@@ -4,6 +4,7 @@ use crate::cpu::check::{numbers, random, with_problem};
 use crate::expr::{Expr, ExprNode};
 use crate::finish::Finish;
 use crate::ir::view::ViewMut;
+use crate::layout::{Reorder, blocked_dims};
 use crate::operator::CpuRun;
 use crate::pointwise::functions::{ADD, RELU, SIGMOID};
 use crate::problem::{Epilogue, Operand};

@@ -18,7 +18,7 @@ pub(super) struct Sums<'a, W> {
     pub x: *const i16,
     /// Where each pixel's window begins there.
     pub places: *const i32,
-    /// Where each group's window elements lie from there, and how many these are.
+    /// Where each group's window elements lie from there.
     pub steps: *const i32,
     /// How many these are.
     pub count: usize,

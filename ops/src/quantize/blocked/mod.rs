@@ -27,7 +27,7 @@ use crate::ir::dtype::DType;
 use crate::ir::fact::Fact;
 use crate::ir::tensor::Tensor;
 use crate::ir::view::{View, ViewMut};
-use crate::layout::{Blocking, Reorder, Source, blocked_dims};
+use crate::layout::{Blocking, Source};
 use crate::movement::sizes::{optional, view};
 use crate::operator::{Cost, CpuKernel, Operator};
 use crate::problem::Problem;
@@ -85,13 +85,6 @@ pub(super) fn blocking(
 }
 
 impl BlockedConv {
-    fn output_dims(&self) -> Vec<usize> {
-        match self.form.output {
-            true => blocked_dims(&self.output, LANES).unwrap_or_default(),
-            false => self.output.clone(),
-        }
-    }
-
     fn aligned(&self) -> Vec<Option<Tensor>> {
         self.constants.iter().map(|constant| constant.clone().map(Tensor::aligned)).collect()
     }
@@ -177,27 +170,18 @@ impl Operator for BlockedConv {
     }
 
     fn infer(&self, _inputs: &[Option<&Fact>], _outputs: usize) -> Result<Vec<Fact>, OpError> {
-        Ok(vec![Fact::new(self.dtype, from_known(&self.output_dims()))])
+        Ok(vec![Fact::new(self.dtype, from_known(&self.form.output_dims(&self.output)))])
     }
 
     fn reference(&self, inputs: &[Option<View<'_>>], _outputs: usize) -> Result<Vec<Tensor>, OpError> {
-        let x = view(inputs, 0)?;
-        let plain = match self.form.input {
-            true => Reorder::out_of_blocks(&self.input).reference(&[Some(x)], 1)?.remove(0),
-            false => x.to_tensor(),
-        };
         let all = self.aligned();
-        let mut views: Vec<Option<View<'_>>> = all.iter().map(|x| x.as_ref().map(Tensor::view)).collect();
-        if let Some(slot) = views.get_mut(PLACES.x) {
-            *slot = Some(plain.view());
-        }
-        let y = self.conv.reference(&views, 1)?;
-        match (self.form.output, y.as_slice()) {
-            (true, [y]) => {
-                Reorder::into_blocks(&self.output, self.output_dims()).reference(&[Some(y.view())], 1)
+        self.form.reference([&self.input, &self.output], view(inputs, 0)?, |x| {
+            let mut views: Vec<Option<View<'_>>> = all.iter().map(|x| x.as_ref().map(Tensor::view)).collect();
+            if let Some(slot) = views.get_mut(PLACES.x) {
+                *slot = Some(x);
             }
-            _ => Ok(y),
-        }
+            self.conv.reference(&views, 1)
+        })
     }
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {

@@ -2,6 +2,7 @@ use super::*;
 use crate::conv::conv::Conv;
 use crate::conv::window::{Padding, Window};
 use crate::cpu::check::{numbers, random, with_problem};
+use crate::layout::{Reorder, blocked_dims};
 use crate::operator::CpuRun;
 
 /// Bytes from a seed, the extreme ones more often than others.
@@ -80,7 +81,7 @@ fn check(case: &Case) {
         let operator: &dyn std::any::Any = &*blocking.op;
         let operator = operator.downcast_ref::<BlockedConv>().unwrap();
         let exact = match blocking.output {
-            true => Reorder::into_blocks(exact.dims(), operator.output_dims())
+            true => Reorder::into_blocks(exact.dims(), operator.form.output_dims(&operator.output))
                 .reference(&[Some(exact.view())], 1)
                 .unwrap()
                 .remove(0),
