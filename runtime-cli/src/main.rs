@@ -20,6 +20,7 @@ mod quarantine;
 mod task;
 #[cfg(test)]
 mod testing;
+mod yardstick;
 
 use std::process::ExitCode;
 

@@ -19,6 +19,7 @@ use crate::describe;
 use crate::environment::{self, Condition};
 use crate::failure::Failure;
 use crate::output::Console;
+use crate::yardstick::{Reading, Yardstick};
 
 /// The most time of a warm-up whose drift does not end.
 const LONGEST_WARMUP: Duration = Duration::from_secs(10);
@@ -55,6 +56,8 @@ pub struct Lane<'a> {
     /// Time of the measured runs; of those at the same time, once.
     pub measured: Duration,
     conditions: Vec<Condition>,
+    /// How fast the machine was around each turn.
+    machine: Vec<Reading>,
     /// Microjoules taken while measuring, by everything on the machine.
     energy: Option<u64>,
     subject: Subject<'a>,
@@ -95,6 +98,7 @@ impl<'a> Lane<'a> {
             errors: 0,
             measured: Duration::ZERO,
             conditions: Vec::new(),
+            machine: Vec::new(),
             energy: None,
             subject,
             feed,
@@ -167,12 +171,20 @@ impl<'a> Lane<'a> {
         Ok(nearest_rank(&totals, 50.0))
     }
 
-    /// Measures runs for so long, at least one of each caller. `origin` is when the measurement began.
+    /// Measures runs for so long, at least one of each caller, and the machine before and after them. `origin` is when the
+    /// measurement began.
     ///
     /// # Errors
     /// When a run fails.
-    pub fn turn(&mut self, time: Duration, pace: Pace, origin: Instant) -> Result<(), Failure> {
+    pub fn turn(
+        &mut self,
+        time: Duration,
+        pace: Pace,
+        origin: Instant,
+        yardstick: &mut Yardstick,
+    ) -> Result<(), Failure> {
         let before = self.samples.len();
+        self.machine.push(yardstick.read());
         self.conditions.push(Condition::now(describe::ns(origin.elapsed())));
         let (start, energy) = (Instant::now(), environment::energy());
         if pace.callers > 1 {
@@ -181,6 +193,7 @@ impl<'a> Lane<'a> {
             self.alone(time, pace.interval, origin)?;
         }
         self.measured += start.elapsed();
+        self.machine.push(yardstick.read());
         let turn = self.conditions.len() as u64 - 1;
         self.samples.iter_mut().skip(before).for_each(|sample| sample.turn = turn);
         // A counter that has begun anew says nothing about this turn.
@@ -257,11 +270,11 @@ impl<'a> Lane<'a> {
     pub fn finish_cold(mut self) -> Measured {
         self.samples = vec![self.first_sample];
         self.measured = self.first;
-        self.finish()
+        self.finish(environment::peak_resident_bytes())
     }
 
-    /// What was measured.
-    pub fn finish(self) -> Measured {
+    /// What was measured, with so large a resident set at most.
+    pub fn finish(self, peak: Option<u64>) -> Measured {
         let (opened, include) = (self.subject.opened, self.subject.include);
         let digest = opened.digest();
         let placement = self.session.placement();
@@ -287,8 +300,9 @@ impl<'a> Lane<'a> {
             cache: json!(compiled.cache),
             warmup_runs: self.warmup_runs as u64,
             wall_ns: describe::ns(self.measured),
-            peak: environment::peak_resident_bytes(),
+            peak,
             conditions: self.conditions,
+            machine: vec![Reading::median(&self.machine)],
             energy: self.energy,
             ..Measured::default()
         }

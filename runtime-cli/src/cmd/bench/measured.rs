@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::latency::{Latency, PARTS, Sample, parts, spread};
+use super::baseline::{self, Process};
+use super::latency::{Latency, PARTS, Sample, nearest_rank, parts, spread};
 use crate::environment::{self, Condition};
 use crate::failure::{Failure, Fault};
+use crate::yardstick::Reading;
 
 /// The parts of a cold start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Cold {
         let median = |part: fn(&Cold) -> u64| {
             let mut all: Vec<u64> = all.iter().map(part).collect();
             all.sort_unstable();
-            super::latency::nearest_rank(&all, 50.0)
+            nearest_rank(&all, 50.0)
         };
         Cold {
             load: median(|c| c.load),
@@ -89,6 +91,8 @@ pub struct Measured {
     pub energy: Option<u64>,
     /// What the machine did meanwhile.
     pub conditions: Vec<Condition>,
+    /// For each process, how long a fixed piece of work took meanwhile.
+    pub machine: Vec<Option<Reading>>,
 }
 
 impl Measured {
@@ -148,6 +152,7 @@ impl Measured {
         self.peak = self.peak.max(other.peak);
         self.energy = self.energy.zip(other.energy).map(|(own, other)| own + other);
         self.conditions.extend(other.conditions);
+        self.machine.extend(other.machine);
     }
 
     /// The values that gates can be on.
@@ -215,19 +220,15 @@ impl Measured {
         Value::Object(PARTS.into_iter().zip(parts).map(part).collect())
     }
 
-    /// For each process a hundred quantiles of its runs: what a later measurement is compared with.
+    /// For each process a hundred quantiles of its runs, and how fast the machine was: what a later measurement is compared
+    /// with.
     fn processes(&self) -> Vec<Value> {
-        let mut by_process: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for sample in &self.samples {
-            by_process.entry(sample.process).or_default().push(sample.total);
-        }
-        let quantiles = |mut totals: Vec<u64>| {
-            totals.sort_unstable();
-            let all: Vec<u64> =
-                (0..100).map(|i| super::latency::nearest_rank(&totals, f64::from(i) + 0.5)).collect();
-            json!({"runs": totals.len(), "quantiles_ns": all})
+        let quantiles = |process: Process| {
+            let runs = process.runs;
+            let all: Vec<u64> = (0..100).map(|i| nearest_rank(&runs, f64::from(i) + 0.5)).collect();
+            json!({"runs": runs.len(), "quantiles_ns": all, "machine_ns": process.machine.map(Reading::to_json)})
         };
-        by_process.into_values().map(quantiles).collect()
+        baseline::processes(self).into_iter().map(quantiles).collect()
     }
 
     /// Everything, for another process.
@@ -237,7 +238,8 @@ impl Measured {
                "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
                "errors": self.errors, "cold": cold, "cache": self.cache, "warmup_runs": self.warmup_runs,
                "wall_ns": self.wall_ns, "peak": self.peak, "energy": self.energy,
-               "conditions": self.conditions.iter().map(|c| c.to_json()).collect::<Vec<_>>()})
+               "conditions": self.conditions.iter().map(|c| c.to_json()).collect::<Vec<_>>(),
+               "machine": self.machine.iter().map(|m| m.map(Reading::to_json)).collect::<Vec<_>>()})
     }
 
     /// From another process; `None` when something is missing.
@@ -259,6 +261,7 @@ impl Measured {
             peak: value["peak"].as_u64(),
             energy: value["energy"].as_u64(),
             conditions: list("conditions")?.iter().map(Condition::from_json).collect::<Option<_>>()?,
+            machine: list("machine")?.iter().map(Reading::from_json).collect(),
             ..Measured::default()
         })
     }
@@ -279,6 +282,7 @@ mod tests {
             cache: json!("off"),
             wall_ns: 60,
             peak: Some(5),
+            machine: vec![Some(Reading { compute: 3, copy: 4 })],
             ..Measured::default()
         };
         let mut all = Measured::from_json(&one.to_json()).unwrap();
@@ -290,6 +294,7 @@ mod tests {
         all.join_cached(Measured { cold: vec![faster], cache: json!("hit"), ..Measured::default() });
         let document = all.document(&all.latency().unwrap(), Vec::new());
         assert_eq!(document["processes"].as_array().unwrap().len(), 2);
+        assert_eq!(document["processes"][1]["machine_ns"], json!({"compute": 3, "copy": 4}));
         assert_eq!(
             (&document["cold_ns"]["shaders"], &document["cached_ns"]["shaders"]),
             (&json!(1), &json!(0))

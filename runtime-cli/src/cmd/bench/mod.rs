@@ -1,5 +1,6 @@
 //! `sardonyx bench MODEL`: latency, throughput, memory, and gates on them.
 
+mod baseline;
 mod feed;
 mod gate;
 mod lane;
@@ -19,8 +20,10 @@ use serde_json::Value;
 use crate::bind::Opened;
 use crate::cache::Cache;
 use crate::cli::{DeviceArgs, PlanArgs, Settings};
+use crate::environment;
 use crate::failure::Failure;
 use crate::output::{Console, atomic};
+use crate::yardstick::Yardstick;
 use feed::Feed;
 pub use gate::NAMES as GATES;
 use lane::{Lane, Pace, Subject};
@@ -165,8 +168,12 @@ fn measure(
     for lane in &mut lanes {
         lane.warm_up(arguments.warmup, console)?;
     }
-    run_in_turns(&mut lanes, arguments, console)?;
-    Ok(lanes.into_iter().map(Lane::finish).collect())
+    let before = environment::peak_resident_bytes();
+    let mut yardstick = Yardstick::new(settings.threads.map_or(0, usize::from));
+    run_in_turns(&mut lanes, arguments, &mut yardstick, console)?;
+    // What the yardstick holds is not the engine's.
+    let peak = environment::peak_resident_bytes().map(|peak| peak.saturating_sub(yardstick.bytes()));
+    Ok(lanes.into_iter().map(|lane| lane.finish(peak.max(before))).collect())
 }
 
 /// What takes the place of a part of the first subject.
@@ -199,7 +206,12 @@ impl Other {
 
 /// Gives each subject a turn, A B B A, until each has the time and runs asked for, so that a drift of the machine
 /// meets all of them alike.
-fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> Result<(), Failure> {
+fn run_in_turns(
+    lanes: &mut [Lane<'_>],
+    arguments: &Args,
+    yardstick: &mut Yardstick,
+    console: &Console,
+) -> Result<(), Failure> {
     const TURN: Duration = Duration::from_millis(200);
     let pace = Pace {
         callers: arguments.concurrency.into(),
@@ -226,7 +238,7 @@ fn run_in_turns(lanes: &mut [Lane<'_>], arguments: &Args, console: &Console) -> 
             turns.reverse();
         }
         forth = !forth;
-        turns.into_iter().try_for_each(|lane| lane.turn(turn, pace, origin))?;
+        turns.into_iter().try_for_each(|lane| lane.turn(turn, pace, origin, yardstick))?;
         measured.set(lanes.iter().map(percent).sum());
     }
 }

@@ -175,7 +175,8 @@ fn cumulative(row: &Row) -> String {
             .collect()
     };
     if let Some(before) = &row.before {
-        let mut all: Vec<f64> = before.iter().flatten().map(|ns| *ns as f64 / 1e6).collect();
+        let mut all: Vec<f64> =
+            before.iter().flat_map(|process| &process.runs).map(|ns| *ns as f64 / 1e6).collect();
         all.sort_by(f64::total_cmp);
         let points = line(&all, &frame);
         frame.svg.polyline(&points, COLORS[7]);

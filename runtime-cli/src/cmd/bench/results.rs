@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::baseline::{self, MachineChange, Process};
 use super::latency::{Latency, PARTS, parts, process_medians, spread};
 use super::measured::{Cold, Measured};
 use super::options::{Args, Form};
 use super::page;
-use super::verdict::{self, Change, Outcome, Processes};
+use super::verdict::{self, Change, Outcome};
 use crate::bind::Opened;
 use crate::describe;
 use crate::environment;
@@ -43,8 +44,10 @@ pub struct Row {
     pub gates: Vec<Checked>,
     /// Changes of percentiles against the baseline; without one, against the first that it was measured in turns with.
     pub changes: Vec<(f64, Change)>,
-    /// The runs of the baseline, when there is one.
-    pub before: Option<Processes>,
+    /// The baseline, when there is one.
+    pub before: Option<Vec<Process>>,
+    /// How the machine itself changed since the baseline, where both know.
+    machine: Option<MachineChange>,
 }
 
 /// All results of a measurement.
@@ -269,14 +272,16 @@ impl Row {
             })
             .collect();
         let before = match &arguments.baseline {
-            Some(path) => Some(verdict::baseline(path, &measured, arguments.end_to_end)?),
+            Some(path) => Some(baseline::read(path, &measured, arguments.end_to_end)?),
             None => None,
         };
+        let after = baseline::processes(&measured);
+        let machine = before.as_ref().and_then(|before| MachineChange::between(before, &after));
         let mut changes = Vec::new();
         if before.is_some() || first.is_some() {
-            let after = verdict::processes(&measured);
             let change = |percent| match (&before, first) {
-                (Some(before), _) => verdict::change(before, &after, percent),
+                (Some(before), _) => verdict::change(before, &after, percent)
+                    .map(|change| machine.map_or(change, |machine| change.allowing_for(machine))),
                 (None, Some(first)) => verdict::paired(first, &measured, percent),
                 (None, None) => None,
             };
@@ -296,7 +301,7 @@ impl Row {
                 });
             }
         }
-        Ok(Row { label, measured, latency, gates, changes, before })
+        Ok(Row { label, measured, latency, gates, changes, before, machine })
     }
 
     fn document(&self, baseline: Option<&Path>) -> Value {
@@ -313,12 +318,12 @@ impl Row {
             document["size"] = json!(self.label);
         }
         document["baseline"] =
-            baseline.map_or(Value::Null, |file| verdict::document(Some(file), &self.changes));
+            baseline.map_or(Value::Null, |file| verdict::document(Some(file), self.machine, &self.changes));
         if !self.measured.include.is_empty() {
             document["include"] = json!(self.measured.include);
             document["model"] = self.measured.model.clone();
             if baseline.is_none() && !self.changes.is_empty() {
-                document["against_first"] = verdict::document(None, &self.changes);
+                document["against_first"] = verdict::document(None, None, &self.changes);
             }
         }
         document
@@ -410,6 +415,7 @@ impl Row {
             for (percent, change) in &self.changes {
                 lines.push(format!("          p{percent} {}", change.to_text()));
             }
+            lines.extend(self.machine.map(|machine| format!("          {}", machine.to_text())));
         }
         lines.iter().try_for_each(|line| console.line(line))
     }

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::baseline::{MachineChange, Process};
 use super::latency::nearest_rank;
 use super::measured::Measured;
-use crate::failure::{Failure, Fault};
-use crate::formats::{MOST_BYTES, read_file};
 
 /// Two measurements of the same thing differ by chance in 1 of 100.
 const CONFIDENCE: f64 = 0.99;
@@ -62,61 +61,24 @@ impl Change {
         }
     }
 
+    /// With an interval that allows for what the machine itself did between the two: how much of that met what was
+    /// measured is not known, from nothing to all of what either kind of work met.
+    pub fn allowing_for(self, machine: MachineChange) -> Change {
+        let [least, most] = self.interval;
+        let without =
+            |end: f64| [0.0, machine.compute, machine.copy].map(|part| (1.0 + end) / (1.0 + part) - 1.0);
+        let interval = [
+            without(least).into_iter().fold(least, f64::min),
+            without(most).into_iter().fold(most, f64::max),
+        ];
+        Change { interval, ..self }
+    }
+
     /// `-3.1 % [-3.6, -2.5] faster`.
     pub fn to_text(self) -> String {
         let [least, most] = self.interval.map(|part| part * 100.0);
         format!("{:+.1} % [{least:+.1}, {most:+.1}] {}", self.change * 100.0, self.verdict().words())
     }
-}
-
-/// The runs of some processes, in nanoseconds, sorted.
-pub type Processes = Vec<Vec<u64>>;
-
-/// The runs of a measurement by process.
-pub fn processes(measured: &Measured) -> Processes {
-    let last = measured.samples.iter().map(|sample| sample.process).max().unwrap_or(0);
-    let of = |process: u64| {
-        let own = measured.samples.iter().filter(|sample| sample.process == process);
-        let mut totals: Vec<u64> = own.map(|sample| sample.total).collect();
-        totals.sort_unstable();
-        totals
-    };
-    (0..=last).map(of).filter(|totals| !totals.is_empty()).collect()
-}
-
-/// The runs that a saved document keeps of the same device, included as the same.
-///
-/// # Errors
-/// When the file cannot be read, has no such measurement, or one of something else.
-pub fn baseline(path: &Path, measured: &Measured, end_to_end: bool) -> Result<Processes, Failure> {
-    let id = measured.id();
-    let bytes = read_file(path, MOST_BYTES)?;
-    let document: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(Fault::Malformed, format!("{}: {error}", path.display())))?;
-    let included = document["included"].as_array().into_iter().flatten();
-    let is_same = |part: &&Value| {
-        let include = part["include"].as_str().unwrap_or_default();
-        part["device"]["id"] == id && (include == measured.include || include.starts_with("device="))
-    };
-    let part = std::iter::once(&document).chain(included).find(is_same);
-    if part.is_some_and(|part| part["end_to_end_ns"].is_object() != end_to_end) {
-        let message =
-            format!("{}: one of the two was measured with --end-to-end, the other without", path.display());
-        return Err(Failure::new(Fault::Usage, message));
-    }
-    let processes: Option<Processes> = part.and_then(|part| {
-        let list = part["processes"].as_array()?;
-        let quantiles = |process: &Value| {
-            let all: Option<Vec<u64>> =
-                process["quantiles_ns"].as_array()?.iter().map(Value::as_u64).collect();
-            all.filter(|all| !all.is_empty())
-        };
-        list.iter().map(quantiles).collect()
-    });
-    processes.filter(|processes| !processes.is_empty()).ok_or_else(|| {
-        let message = format!("{}: there is no measurement on {id} to compare with", path.display());
-        Failure::new(Fault::Usage, message).help("make one: sardonyx bench MODEL --out FILE")
-    })
 }
 
 /// A small generator (xorshift64*): the same measurement has the same interval always.
@@ -132,25 +94,24 @@ impl Random {
 }
 
 /// The mean of a percentile over processes: each process counts alike, whatever number of runs it managed.
-fn percentile(processes: &[&Vec<u64>], percent: f64) -> f64 {
-    let sum: f64 = processes.iter().map(|totals| nearest_rank(totals, percent) as f64).sum();
+fn percentile(processes: &[Process], percent: f64) -> f64 {
+    let sum: f64 = processes.iter().map(|process| nearest_rank(&process.runs, percent) as f64).sum();
     sum / processes.len().max(1) as f64
 }
 
 /// The change of a percentile from `before` to `after`. Processes are drawn with replacement, and runs within them; the
 /// interval is widened by what so few processes ask for. `None` without runs.
-pub fn change(before: &Processes, after: &Processes, percent: f64) -> Option<Change> {
-    let all = |processes: &Processes| percentile(&processes.iter().collect::<Vec<_>>(), percent);
-    let (old, new) = (all(before), all(after));
+pub fn change(before: &[Process], after: &[Process], percent: f64) -> Option<Change> {
+    let [old, new] = [before, after].map(|processes| percentile(processes, percent));
     if before.is_empty() || after.is_empty() || old <= 0.0 {
         return None;
     }
     let change = new / old - 1.0;
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut resample = |processes: &Processes| {
+    let mut resample = |processes: &[Process]| {
         let drawn: Vec<f64> = (0..processes.len())
             .map(|_| {
-                let own = &processes[random.below(processes.len())];
+                let own = &processes[random.below(processes.len())].runs;
                 // A percentile of a resample is the percentile at a rank that varies like a binomial's.
                 let n = own.len() as f64;
                 let p = percent / 100.0;
@@ -304,8 +265,11 @@ impl Regress {
 }
 
 /// Changes as a field of a document: against the baseline of a file, or against the first of what was measured in turns.
-pub fn document(file: Option<&Path>, changes: &[(f64, Change)]) -> Value {
-    let mut fields = file.map_or_else(|| json!({}), |file| json!({"file": file.display().to_string()}));
+pub fn document(file: Option<&Path>, machine: Option<MachineChange>, changes: &[(f64, Change)]) -> Value {
+    let mut fields = file.map_or_else(
+        || json!({}),
+        |file| json!({"file": file.display().to_string(), "machine": machine.map(MachineChange::to_json)}),
+    );
     for (percent, change) in changes {
         let [least, most] = change.interval;
         fields[format!("p{percent}_change")] = json!([change.change, least, most]);
@@ -317,18 +281,19 @@ pub fn document(file: Option<&Path>, changes: &[(f64, Change)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::baseline::processes;
     use super::super::latency::Sample;
     use super::*;
 
     /// Runs of some processes: each has an offset of its own, and runs vary within it.
-    fn made(random: &mut Random, processes: usize, level: f64) -> Processes {
+    fn made(random: &mut Random, processes: usize, level: f64) -> Vec<Process> {
         let mut noise = |size: f64| (random.below(20001) as f64 / 10000.0 - 1.0) * size;
         (0..processes)
             .map(|_| {
                 let own = level * (1.0 + noise(0.01));
                 let mut runs: Vec<u64> = (0..60).map(|_| (own * (1.0 + noise(0.05))) as u64).collect();
                 runs.sort_unstable();
-                runs
+                Process { runs, machine: None }
             })
             .collect()
     }
@@ -345,7 +310,24 @@ mod tests {
         }
         assert!(equal >= 95, "{equal}");
         assert!(found >= 95, "{found}");
-        assert!(change(&Vec::new(), &Vec::new(), 50.0).is_none());
+        assert!(change(&[], &[], 50.0).is_none());
+    }
+
+    #[test]
+    fn a_slower_machine_is_not_a_slower_build() {
+        let machine = MachineChange { compute: 0.2, copy: 0.5 };
+        let change = |part: f64| Change { change: part, interval: [part - 0.02, part + 0.02] };
+        for (part, verdict) in [
+            (0.3, Verdict::NoDifference),
+            (0.6, Verdict::Slower),
+            (0.03, Verdict::NoDifference),
+            (-0.1, Verdict::Faster),
+        ] {
+            assert_eq!(change(part).allowing_for(machine).verdict(), verdict, "{part}");
+        }
+        let faster = MachineChange { compute: -0.2, copy: 0.0 };
+        assert_eq!(change(-0.2).allowing_for(faster).verdict(), Verdict::NoDifference);
+        assert_eq!(change(0.1).allowing_for(MachineChange { compute: 0.0, copy: 0.0 }), change(0.1));
     }
 
     /// What was measured in turns of one run each: the machine is up to twice as slow from turn to turn, for all alike.
