@@ -7,9 +7,8 @@ use super::depthwise_cpu::DepthwiseKernel;
 use super::ends::{Bounds, Places, Requantized, fits, is_byte, zeros};
 use super::staged::{SLACK, Staged};
 use crate::conv::window::Sizes;
-use crate::cpu::integer::{
-    AsSums, COLUMNS, End, Rows, interleave, interleave_bytes, multiply, panel_len, row_stride, widen,
-};
+use crate::cpu::integer::words::{Wide, interleave, interleave_bytes, widen};
+use crate::cpu::integer::{Arithmetic, AsSums, COLUMNS, End, Rows, multiply};
 use crate::cpu::tiles::{Grid, share_out};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
@@ -75,7 +74,7 @@ pub(super) fn prepare(
     let depth = sizes.inputs * sizes.window();
     let Some(staged) = Staged::new(&sizes) else { return Ok(None) };
     let all = staged.len().checked_mul(sizes.groups).and_then(|n| n.checked_mul(sizes.inputs));
-    let weights = channels.checked_mul(row_stride(depth));
+    let weights = channels.checked_mul(Wide::row_stride(depth));
     let large = [all, weights].iter().any(|size| size.is_none_or(|size| size > LARGEST));
     if large || !typed || depth == 0 || channels == 0 || !fits(problem, &places, channels) {
         return Ok(None);
@@ -114,7 +113,7 @@ fn tile_sizes(sizes: &Sizes, depth: usize, threads: usize) -> (usize, usize) {
 
 /// The weights without their zero points: a row for each output channel.
 pub(super) fn pack(w: &View<'_>, zeros: &[i16], channels: usize, depth: usize) -> Vec<i16> {
-    let stride = row_stride(depth);
+    let stride = Wide::row_stride(depth);
     let mut rows = vec![0; channels * stride];
     let each = rows.chunks_exact_mut(stride).zip(w.bytes.chunks_exact(depth.max(1))).enumerate();
     for (channel, (row, bytes)) in each {
@@ -131,7 +130,7 @@ impl ConvKernel {
 
     /// Elements that a thread gathers into: panels, and two rows of columns.
     fn share(&self) -> usize {
-        self.width / COLUMNS * panel_len(self.depth()) + 2 * (self.width + SLACK)
+        self.width / COLUMNS * Wide::panel_len(self.depth()) + 2 * (self.width + SLACK)
     }
 
     /// Elements of all channels of an image.
@@ -153,11 +152,11 @@ impl ConvKernel {
     ) {
         let (depth, plane) = (self.depth(), self.sizes.input_plane());
         let row = |k: usize| channels.get(k * plane + first..k * plane + first + count).unwrap_or(&[]);
-        let used = panel_len(depth) * count.div_ceil(COLUMNS);
+        let used = Wide::panel_len(depth) * count.div_ceil(COLUMNS);
         let panels = panels.get_mut(..used).unwrap_or(&mut []);
         for k in (0..depth).step_by(2) {
             let rows = [row(k), if k + 1 < depth { row(k + 1) } else { &[] }];
-            interleave_bytes(rows, signed, zero, panels, (panel_len(depth), k * COLUMNS));
+            interleave_bytes(rows, signed, zero, panels, (Wide::panel_len(depth), k * COLUMNS));
         }
     }
 
@@ -177,7 +176,7 @@ impl ConvKernel {
                 let offset = offsets.get(row % window).copied().unwrap_or(0);
                 self.staged.columns(channel, offset, first, count, line);
             }
-            interleave(&one[..self.width], &two[..self.width], panels, panel_len(depth), k * COLUMNS);
+            interleave(&one[..self.width], &two[..self.width], panels, Wide::panel_len(depth), k * COLUMNS);
         }
     }
 
@@ -199,7 +198,7 @@ impl ConvKernel {
                 &own
             }
         };
-        let stride = row_stride(depth);
+        let stride = Wide::row_stride(depth);
         let grid = Grid {
             planes: sizes.groups,
             rows: sizes.outputs,
@@ -236,7 +235,7 @@ impl ConvKernel {
                     let first = tile.plane * sizes.outputs + tile.row;
                     let rows = Rows { data: weights.get(first * stride..).unwrap_or(&[]), stride };
                     let panels = scratch.get(2 * (self.width + SLACK)..).unwrap_or(&[]);
-                    multiply(tile, first, rows, panels, depth, end)
+                    multiply::<Wide, T, _>(tile, first, rows, panels, depth, end)
                 },
             )?;
         }

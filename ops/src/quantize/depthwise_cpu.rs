@@ -6,7 +6,8 @@ use super::conv_cpu::{Operands, first, pack, words};
 use super::ends::{Bounds, Places, Requantized};
 use super::staged::{SLACK, Staged};
 use crate::conv::window::Sizes;
-use crate::cpu::integer::{AsSums, End, row_stride, store};
+use crate::cpu::integer::words::Wide;
+use crate::cpu::integer::{Arithmetic, AsSums, End, store};
 use crate::cpu::tiles::{Grid, share_out};
 use crate::error::OpError;
 use crate::ir::dtype::DType;
@@ -102,7 +103,7 @@ impl DepthwiseKernel {
                         let bytes = operands.x.bytes.get(from * size..(from + 1) * size).unwrap_or(&[]);
                         self.staged.fill(bytes, signed, operands.x_zero, input);
                     }
-                    let weights = weights.get(channel * row_stride(window)..).unwrap_or(&[]);
+                    let weights = weights.get(channel * Wide::row_stride(window)..).unwrap_or(&[]);
                     channel_of(&lines, input, weights, sums, gapped, end, channel, tile.row_mut(row));
                 }
                 Ok(())

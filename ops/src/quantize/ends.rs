@@ -155,6 +155,13 @@ impl<const ROWS: bool> Requantized<ROWS> {
 }
 
 impl Requantized<false> {
+    /// Takes something off the sums of each channel first.
+    pub fn take_off(&mut self, excess: impl Fn(usize) -> i32) {
+        let count = self.biases.len().saturating_sub(8);
+        let each = self.biases.iter_mut().take(count).enumerate();
+        each.for_each(|(channel, bias)| *bias = bias.wrapping_sub(excess(channel)));
+    }
+
     /// The factors and biases of eight channels.
     #[inline(always)]
     pub fn eight_at(&self, channel: usize) -> ([f32; 8], [i32; 8]) {

@@ -2,7 +2,7 @@
 //! and split by position modulo the stride along rows, so that neighbouring outputs read neighbouring elements.
 
 use crate::conv::window::Sizes;
-use crate::cpu::integer::widen;
+use crate::cpu::integer::words::widen;
 
 /// Elements that copies may read and write behind their end.
 pub(super) const SLACK: usize = 16;

@@ -10,10 +10,10 @@ use crate::cpu::vector::{Isa, LANES, Plain, Vector};
 pub(crate) const BLOCKS: usize = 3;
 
 /// Vectors of sums of a call at most.
-pub(crate) const SUMS: usize = 12;
+pub(super) const SUMS: usize = 12;
 
 /// The most pixels of a call for so many blocks. Sums, weights and an input element share sixteen registers.
-pub(crate) const fn pixels(blocks: usize) -> usize {
+pub(super) const fn pixels(blocks: usize) -> usize {
     match blocks {
         1 => 8,
         2 => 6,

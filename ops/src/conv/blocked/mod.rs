@@ -13,7 +13,7 @@ use dense::DenseKernel;
 pub(crate) use dense::{Form, grid};
 use depthwise::DepthwiseKernel;
 pub(crate) use depthwise::grid as channel_grid;
-pub(crate) use micro::{BLOCKS, SUMS, pixels as pixels_at_once};
+pub(crate) use micro::BLOCKS;
 use winograd::WinogradKernel;
 
 use super::conv::Conv;

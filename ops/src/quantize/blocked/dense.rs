@@ -6,44 +6,43 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::micro::{self, PAIRS, Sums};
+use super::micro::{self, BlockArithmetic, SUMS, Sums};
 use super::rows::{Pixels, Rows};
 use super::{Constants, Image, operands};
-use crate::conv::blocked::{BLOCKS, Form, SUMS, grid, pixels_at_once};
+use crate::conv::blocked::{BLOCKS, Form, grid};
 use crate::conv::window::Sizes;
-use crate::cpu::integer::Weight;
-use crate::cpu::packed::{self, Element, Packed};
+use crate::cpu::integer::words::Weight;
+use crate::cpu::packed::{self, Packed};
 use crate::cpu::tiles::{Grid, Tile, share_out};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
 use crate::ir::numbers::filled;
 use crate::operator::{CpuKernel, CpuRun};
-use crate::quantize::conv_cpu::words;
 use crate::quantize::ends::Requantized;
 
 /// A convolution without groups over two axes.
-pub(super) struct DenseKernel<W> {
+pub(super) struct DenseKernel<A: BlockArithmetic> {
     sizes: Sizes,
     form: Form,
     isa: Isa,
     image: Image,
     end: Requantized<false>,
-    /// For each block of output channels, a vector for each pair of channels of each window element of each group.
-    weights: Arc<Packed<W>>,
+    /// For each block of output channels, a vector for each step of channels of each window element of each group.
+    weights: Arc<Packed<A::Right>>,
     grid: Grid,
     rows: Rows,
     /// Where the window elements of all groups lie in the rows.
-    steps: Vec<i32>,
+    taps: Vec<i32>,
 }
 
-/// The tiles of a convolution, and the input rows of the largest.
-pub(super) fn tiles(sizes: &Sizes, form: Form) -> (Grid, Rows) {
+/// The tiles of a convolution, and the input rows of the largest, in steps of so many channels.
+pub(super) fn tiles(sizes: &Sizes, form: Form, step: usize) -> (Grid, Rows) {
     let grid = grid(sizes, form, false, rayon::current_num_threads());
     let pixels = if form.output { grid.tile_columns / LANES } else { grid.tile_columns };
-    (grid, Rows::new(sizes, form.input, pixels))
+    (grid, Rows::new(sizes, form.input, pixels, step))
 }
 
-impl<W: Weight + Element> DenseKernel<W> {
+impl<A: BlockArithmetic> DenseKernel<A> {
     /// Packs weights (O, I, kh, kw).
     ///
     /// # Errors
@@ -53,23 +52,23 @@ impl<W: Weight + Element> DenseKernel<W> {
         form: Form,
         isa: Isa,
         constants: &Constants<'_>,
-    ) -> Result<DenseKernel<W>, OpError> {
-        let (grid, rows) = tiles(&sizes, form);
+    ) -> Result<DenseKernel<A>, OpError> {
+        let (grid, rows) = tiles(&sizes, form, A::STEP);
         let (taps, channels) = (sizes.window(), rows.channels);
-        let steps = (0..rows.groups)
-            .flat_map(|group| (0..taps).map(move |tap| (group * rows.group() + rows.step(tap)) as i32));
+        let all_taps = (0..rows.groups)
+            .flat_map(|group| (0..taps).map(move |tap| (group * rows.group() + rows.tap(tap)) as i32));
         let blocks = sizes.outputs.div_ceil(LANES);
         let depth = rows.groups * taps * channels;
         let pack = || {
-            let mut panels = filled(&[blocks, depth, LANES], W::ZERO)?;
+            let mut panels = filled(&[blocks, depth, LANES], A::Right::ZERO)?;
             panels.par_chunks_mut(depth * LANES).enumerate().try_for_each(|(block, panel)| {
                 for lane in 0..LANES.min(sizes.outputs - block * LANES) {
                     let row = constants.weights(block * LANES + lane, sizes.inputs * taps);
                     for (input, window) in row.chunks_exact(taps).enumerate() {
                         let (group, within) = (input / channels, input % channels);
                         for (tap, &weight) in window.iter().enumerate() {
-                            let pair = ((group * taps + tap) * channels + within) / 2;
-                            panel[pair * PAIRS + lane * 2 + within % 2] = W::of(weight)
+                            let step = ((group * taps + tap) * channels + within) / A::STEP;
+                            panel[(step * LANES + lane) * A::STEP + within % A::STEP] = A::Right::of(weight)
                                 .ok_or(OpError::Internal("a weight of more bits than it has"))?;
                         }
                     }
@@ -79,15 +78,26 @@ impl<W: Weight + Element> DenseKernel<W> {
             Ok(panels)
         };
         let zero = constants.zero.rem_euclid(512) as usize;
-        let form_of = ("pairs", [sizes.outputs, sizes.inputs, taps, channels, zero, 0]);
+        let form_of = (A::NAME, [sizes.outputs, sizes.inputs, taps, channels, zero, 0]);
         let weights = packed::shared(constants.tensor, form_of, pack)?;
-        let (image, end, steps) = (constants.image, constants.end(sizes.outputs)?, steps.collect());
-        Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, steps })
+        let mut end = constants.end(sizes.outputs)?;
+        let remains = A::remains(constants.image);
+        if remains != 0 {
+            end.take_off(|channel| {
+                let row = constants.weights(channel, sizes.inputs * taps);
+                row.into_iter()
+                    .map(|weight| i32::from(weight).wrapping_mul(remains))
+                    .fold(0, i32::wrapping_add)
+            });
+        }
+        let (image, taps) = (constants.image, all_taps.collect());
+        Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, taps })
     }
 
-    /// Elements of scratch memory for a tile: places, which are twice as long, and rows.
+    /// Bytes of scratch memory for a tile: places and rows.
     fn share(&self) -> usize {
-        2 * self.pixels() + self.rows.len()
+        let bytes = self.pixels() * size_of::<i32>() + self.rows.len() * size_of::<A::Left>();
+        bytes.next_multiple_of(size_of::<i32>())
     }
 
     /// Pixels of the largest tile.
@@ -96,20 +106,22 @@ impl<W: Weight + Element> DenseKernel<W> {
     }
 
     /// One tile of an image's output.
-    fn tile(&self, image: &[u8], tile: &mut Tile<'_, u8>, scratch: &mut [i16]) -> Result<(), OpError> {
+    fn tile(&self, image: &[u8], tile: &mut Tile<'_, u8>, scratch: &mut [u8]) -> Result<(), OpError> {
         let short = || OpError::Internal("too little scratch memory");
         let (first, count, block, blocks) = match self.form.output {
             true => (tile.column / LANES, tile.columns / LANES, tile.row, tile.rows),
             false => (tile.column, tile.columns, tile.row / LANES, tile.rows.div_ceil(LANES)),
         };
         let pixels = Pixels { first, count };
-        let (places, rows) = scratch.split_at_mut_checked(2 * self.pixels()).ok_or_else(short)?;
+        let split = self.pixels() * size_of::<i32>();
+        let (places, rows) = scratch.split_at_mut_checked(split).ok_or_else(short)?;
         let places: &mut [i32] = bytemuck::try_cast_slice_mut(places).map_err(|_| short())?;
         let places = places.get_mut(..count).ok_or_else(short)?;
-        let rows = rows.get_mut(..self.rows.len()).ok_or_else(short)?;
-        self.rows.fill(self.isa, image, self.image, pixels, rows);
+        let rows = rows.get_mut(..self.rows.len() * size_of::<A::Left>()).ok_or_else(short)?;
+        let rows: &mut [A::Left] = bytemuck::try_cast_slice_mut(rows).map_err(|_| short())?;
+        self.rows.fill::<A>(self.isa, image, self.image, pixels, rows);
         places.iter_mut().enumerate().for_each(|(i, place)| *place = self.rows.place(pixels, i) as i32);
-        let depth = self.steps.len() * self.rows.channels * LANES;
+        let depth = self.taps.len() * self.rows.channels * LANES;
         let panels = self.weights.value().get(block * depth..(block + blocks) * depth);
         let panels = panels.ok_or(OpError::Internal("a tile outside the weights"))?;
         let mut short = [0u8; SUMS * LANES];
@@ -119,16 +131,16 @@ impl<W: Weight + Element> DenseKernel<W> {
                 left @ (1 | BLOCKS) => left,
                 _ => 2,
             };
-            let parts = count.div_ceil(pixels_at_once(step));
+            let parts = count.div_ceil(A::pixels_at_once(step));
             let mut at = 0;
             for part in 0..parts {
                 let pixels = count / parts + usize::from(part < count % parts);
-                let mut sums = Sums {
+                let mut sums = Sums::<A> {
                     x: rows.as_ptr(),
                     places: places[at..].as_ptr(),
-                    steps: self.steps.as_ptr(),
-                    count: self.steps.len(),
-                    pairs: self.rows.channels / 2,
+                    taps: self.taps.as_ptr(),
+                    count: self.taps.len(),
+                    steps: self.rows.channels / A::STEP,
                     weights: panels[done * depth..].as_ptr(),
                     block_weights: depth,
                     end: &self.end,
@@ -162,11 +174,11 @@ impl<W: Weight + Element> DenseKernel<W> {
     }
 }
 
-impl<W: Weight + Element> CpuKernel for DenseKernel<W> {
+impl<A: BlockArithmetic> CpuKernel for DenseKernel<A> {
     fn run(&self, run: &mut CpuRun<'_, '_>) -> Result<(), OpError> {
         let size = self.sizes.inputs * self.sizes.input_plane();
         let (x, output) = operands(run.inputs, run.outputs)?;
-        let scratch = (words(run.scratch), self.share());
+        let scratch = (&mut *run.scratch, self.share());
         share_out(
             output,
             0,
@@ -182,6 +194,6 @@ impl<W: Weight + Element> CpuKernel for DenseKernel<W> {
     }
 
     fn scratch(&self) -> usize {
-        self.share() * rayon::current_num_threads() * size_of::<i16>()
+        self.share() * rayon::current_num_threads()
     }
 }

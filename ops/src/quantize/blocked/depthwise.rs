@@ -7,7 +7,8 @@ use super::rows::{Pixels, Rows};
 use super::{Constants, Image, operands};
 use crate::conv::blocked::channel_grid;
 use crate::conv::window::Sizes;
-use crate::cpu::integer::End;
+use crate::cpu::integer::words::Wide;
+use crate::cpu::integer::{Arithmetic, End};
 use crate::cpu::tiles::{Grid, Tile, share_out};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
@@ -55,7 +56,7 @@ struct Run<'a> {
 pub(super) fn tiles(sizes: &Sizes) -> (Grid, Rows) {
     let grid = channel_grid(sizes);
     let block = Sizes { inputs: LANES, outputs: LANES, groups: 1, ..*sizes };
-    (grid, Rows::new(&block, true, grid.tile_columns / LANES))
+    (grid, Rows::new(&block, true, grid.tile_columns / LANES, Wide::STEP))
 }
 
 impl DepthwiseKernel {
@@ -66,7 +67,7 @@ impl DepthwiseKernel {
     pub fn new(sizes: Sizes, isa: Isa, constants: &Constants<'_>) -> Result<DepthwiseKernel, OpError> {
         let (grid, rows) = tiles(&sizes);
         let taps = sizes.window();
-        let steps = (0..taps).step_by(2).map(|tap| [tap, (tap + 1).min(taps - 1)].map(|tap| rows.step(tap)));
+        let steps = (0..taps).step_by(2).map(|tap| [tap, (tap + 1).min(taps - 1)].map(|tap| rows.tap(tap)));
         let steps: Vec<[usize; 2]> = steps.collect();
         let mut weights = vec![0; sizes.groups / LANES * steps.len() * PAIR];
         for channel in 0..sizes.groups {
@@ -108,7 +109,7 @@ impl DepthwiseKernel {
                 return Err(OpError::Internal("a value smaller than its dimensions say"));
             };
             let rows = &mut scratch[..self.rows.len()];
-            self.rows.fill(self.isa, input, self.image, pixels, rows);
+            self.rows.fill::<Wide>(self.isa, input, self.image, pixels, rows);
             for (line, out) in tile.row_mut(row).chunks_exact_mut(width * LANES).enumerate() {
                 let place = self.rows.place(pixels, line * width);
                 let stride = sizes.strides[2] * LANES;

@@ -4,9 +4,31 @@
 
 use std::arch::x86_64::*;
 
+use super::micro::Sums;
+use crate::cpu::integer::Arithmetic;
 use crate::cpu::math::ROUND;
 use crate::cpu::vector::LANES;
 use crate::quantize::ends::Requantized;
+
+/// Stores the results of `P` pixels and `B` blocks.
+///
+/// # Safety
+/// The output has `P` vectors in each of `B` blocks.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn store<const P: usize, const B: usize, A: Arithmetic>(
+    all: [[__m256i; B]; P],
+    sums: &Sums<'_, A>,
+) {
+    let ending = Ending::new(sums.end);
+    for b in 0..B {
+        let channels = Channels::of(sums.end, sums.channel + b * LANES);
+        for (p, pixel) in all.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { ending.store(pixel[b], channels, sums.out.add(b * sums.block_out + p * LANES)) };
+        }
+    }
+}
 
 /// What is the same for all sums.
 #[derive(Clone, Copy)]

@@ -19,7 +19,9 @@ use super::ends::{Bounds, Requantized, fits, is_byte, zeros};
 use super::qlinear_conv::{PLACES, QLinearConv};
 use crate::conv::blocked::Form;
 use crate::conv::window::Sizes;
-use crate::cpu::integer::widen;
+use crate::cpu::integer::Arithmetic;
+use crate::cpu::integer::bytes::{self, Bytes};
+use crate::cpu::integer::words::{Wide, Words, widen};
 use crate::cpu::vector::{Isa, LANES};
 use crate::error::OpError;
 use crate::ir::dim::from_known;
@@ -74,7 +76,8 @@ pub(super) fn blocking(
     }
     let there = blocked.get(PLACES.x).copied().unwrap_or(false);
     let form = Form::of(&sizes, x.dims, output.dims, there)?;
-    let (_, rows) = if sizes.groups == 1 { dense::tiles(&sizes, form) } else { depthwise::tiles(&sizes) };
+    let (_, rows) =
+        if sizes.groups == 1 { dense::tiles(&sizes, form, Bytes::STEP) } else { depthwise::tiles(&sizes) };
     if rows.len() > LARGEST {
         return None;
     }
@@ -89,7 +92,8 @@ impl BlockedConv {
         self.constants.iter().map(|constant| constant.clone().map(Tensor::aligned)).collect()
     }
 
-    fn kernel(&self, signed: bool, isa: Isa) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
+    /// `as_bytes`: dense convolutions multiply bytes as they are, where the weights fit.
+    fn kernel(&self, signed: bool, isa: Isa, as_bytes: bool) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let all = self.aligned();
         let inputs: Vec<Option<View<'_>>> = all.iter().map(|x| x.as_ref().map(Tensor::view)).collect();
         let zero = |index: usize| -> Result<i16, OpError> {
@@ -106,8 +110,9 @@ impl BlockedConv {
         };
         let (sizes, form) = (self.sizes, self.form);
         Ok(Some(match (sizes.groups, constants.fit_bytes()) {
-            (1, true) => Box::new(DenseKernel::<i8>::new(sizes, form, isa, &constants)?),
-            (1, false) => Box::new(DenseKernel::<i16>::new(sizes, form, isa, &constants)?),
+            (1, true) if as_bytes => Box::new(DenseKernel::<Bytes>::new(sizes, form, isa, &constants)?),
+            (1, true) => Box::new(DenseKernel::<Words<i8>>::new(sizes, form, isa, &constants)?),
+            (1, false) => Box::new(DenseKernel::<Wide>::new(sizes, form, isa, &constants)?),
             _ => Box::new(DepthwiseKernel::new(sizes, isa, &constants)?),
         }))
     }
@@ -186,7 +191,7 @@ impl Operator for BlockedConv {
 
     fn cpu(&self, problem: &Problem<'_>) -> Result<Option<Box<dyn CpuKernel>>, OpError> {
         let Some(x) = problem.input(0) else { return Ok(None) };
-        self.kernel(x.dtype == DType::I8, Isa::detect())
+        self.kernel(x.dtype == DType::I8, Isa::detect(), bytes::is_fast())
     }
 
     fn cost(&self, problem: &Problem<'_>) -> Cost {

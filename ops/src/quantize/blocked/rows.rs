@@ -1,10 +1,10 @@
-//! The input rows of a tile as a convolution reads them: widened to 16 bits, without their zero point, between zeros.
+//! The input rows of a tile as a convolution's arithmetic reads them, between what stands for zeros.
 
 #![allow(unsafe_code, reason = "calling code compiled for vector instructions that were just detected")]
 
 use super::Image;
+use super::micro::BlockArithmetic;
 use crate::conv::window::Sizes;
-use crate::cpu::integer::widen;
 use crate::cpu::vector::{Isa, LANES};
 
 /// The layout: for each group of input channels, rows of pixels of `channels` elements.
@@ -18,7 +18,7 @@ pub(super) struct Rows {
     direct: bool,
     /// Groups of channels.
     pub groups: usize,
-    /// Channels of a group: an even number.
+    /// Channels of a group: whole steps of the arithmetic.
     pub channels: usize,
     /// Pixels of a row.
     pitch: usize,
@@ -36,13 +36,14 @@ pub(super) struct Pixels {
 }
 
 impl Rows {
-    /// For tiles of at most `pixels` output pixels, over all channels of an image or one block of them.
-    pub fn new(sizes: &Sizes, blocked: bool, pixels: usize) -> Rows {
+    /// For tiles of at most `pixels` output pixels, over all channels of an image or one block of them, in steps of so many
+    /// channels.
+    pub fn new(sizes: &Sizes, blocked: bool, pixels: usize, step: usize) -> Rows {
         let reach = |axis: usize| (sizes.kernel[axis] - 1) * sizes.dilations[axis] + 1;
         let width = sizes.output[2].max(1);
         let lines = (pixels.div_ceil(width) + 1).min(sizes.output[1]);
         let direct = blocked && sizes.is_pointwise();
-        let channels = if blocked { LANES } else { LANES.min(sizes.inputs.next_multiple_of(2)) };
+        let channels = if blocked { LANES } else { LANES.min(sizes.inputs.next_multiple_of(step)) };
         Rows {
             sizes: *sizes,
             blocked,
@@ -65,7 +66,7 @@ impl Rows {
     }
 
     /// Where a window element of the first group lies, from where the window begins.
-    pub fn step(&self, tap: usize) -> usize {
+    pub fn tap(&self, tap: usize) -> usize {
         let (ky, kx) = (tap / self.sizes.kernel[2], tap % self.sizes.kernel[2]);
         let [_, tall, wide] = self.sizes.dilations;
         (ky * tall * self.pitch + kx * wide) * self.channels
@@ -83,30 +84,44 @@ impl Rows {
     }
 
     /// Fills the rows from an image.
-    pub fn fill(&self, isa: Isa, image: &[u8], bytes: Image, pixels: Pixels, out: &mut [i16]) {
+    pub fn fill<A: BlockArithmetic>(
+        &self,
+        isa: Isa,
+        image: &[u8],
+        bytes: Image,
+        pixels: Pixels,
+        out: &mut [A::Left],
+    ) {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2")]
-            fn wide(rows: &Rows, image: &[u8], bytes: Image, pixels: Pixels, out: &mut [i16]) {
-                rows.fill_all(image, bytes, pixels, out);
+            fn wide<A: BlockArithmetic>(
+                rows: &Rows,
+                image: &[u8],
+                bytes: Image,
+                pixels: Pixels,
+                out: &mut [A::Left],
+            ) {
+                rows.fill_all::<A>(image, bytes, pixels, out);
             }
             if isa == Isa::Avx2 {
                 // SAFETY: the instructions were detected.
-                return unsafe { wide(self, image, bytes, pixels, out) };
+                return unsafe { wide::<A>(self, image, bytes, pixels, out) };
             }
         }
-        self.fill_all(image, bytes, pixels, out);
+        self.fill_all::<A>(image, bytes, pixels, out);
     }
 
     #[inline(always)]
-    fn fill_all(&self, image: &[u8], Image { signed, zero }: Image, pixels: Pixels, out: &mut [i16]) {
+    fn fill_all<A: BlockArithmetic>(&self, image: &[u8], bytes: Image, pixels: Pixels, out: &mut [A::Left]) {
+        let zero = A::zero(bytes);
         let ([_, height, width], plane) = (self.sizes.input, self.sizes.input_plane());
         let groups = out.chunks_exact_mut(self.group().max(1)).enumerate().take(self.groups);
         if self.direct {
             for (group, row) in groups {
                 let from = (group * plane + pixels.first) * LANES;
                 let source = image.get(from..from + pixels.count * LANES).unwrap_or(&[]);
-                widen(source, signed, zero, row);
+                A::convert(source, bytes, row);
             }
             return;
         }
@@ -117,29 +132,27 @@ impl Rows {
             for (index, row) in rows.chunks_exact_mut((self.pitch * self.channels).max(1)).enumerate() {
                 let y = (top + index).checked_sub(self.sizes.before[1]).filter(|&y| y < height);
                 let Some(y) = y else {
-                    row.fill(0);
+                    row.fill(zero);
                     continue;
                 };
                 let (before, rest) = row.split_at_mut(left * self.channels);
                 let (inner, after) = rest.split_at_mut(columns * self.channels);
-                before.fill(0);
-                after.fill(0);
+                before.fill(zero);
+                after.fill(zero);
                 if self.blocked {
                     let from = (group * plane + y * width) * LANES;
                     let source = image.get(from..from + columns * LANES).unwrap_or(&[]);
-                    widen(source, signed, zero, inner);
+                    A::convert(source, bytes, inner);
                 } else {
-                    inner.fill(0);
+                    inner.fill(zero);
                     let most = self.channels.min(self.sizes.inputs - group * self.channels);
                     for channel in 0..most {
                         let from = (group * self.channels + channel) * plane + y * width;
                         let source = image.get(from..from + columns).unwrap_or(&[]);
                         let target = inner[channel..].iter_mut().step_by(self.channels);
-                        if signed {
-                            target.zip(source).for_each(|(t, &x)| *t = i16::from(x as i8) - zero);
-                        } else {
-                            target.zip(source).for_each(|(t, &x)| *t = i16::from(x) - zero);
-                        }
+                        target.zip(source).for_each(|(slot, &byte)| {
+                            A::convert(&[byte], bytes, std::slice::from_mut(slot));
+                        });
                     }
                 }
             }
