@@ -170,6 +170,11 @@ impl Requantized<false> {
 }
 
 impl<const ROWS: bool> Requantized<ROWS> {
+    /// Every factor is a finite number.
+    pub fn is_finite(&self) -> bool {
+        self.factors.iter().all(|factor| factor.is_finite())
+    }
+
     /// The factor of each channel.
     pub fn factors(&self, channels: usize) -> &[f32] {
         self.factors.get(..channels).unwrap_or(&[])

@@ -80,16 +80,7 @@ impl<A: BlockArithmetic> DenseKernel<A> {
         let zero = constants.zero.rem_euclid(512) as usize;
         let form_of = (A::NAME, [sizes.outputs, sizes.inputs, taps, channels, zero, 0]);
         let weights = packed::shared(constants.tensor, form_of, pack)?;
-        let mut end = constants.end(sizes.outputs)?;
-        let remains = A::remains(constants.image);
-        if remains != 0 {
-            end.take_off(|channel| {
-                let row = constants.weights(channel, sizes.inputs * taps);
-                row.into_iter()
-                    .map(|weight| i32::from(weight).wrapping_mul(remains))
-                    .fold(0, i32::wrapping_add)
-            });
-        }
+        let end = constants.end(sizes.outputs, sizes.inputs * taps, A::remains(constants.image))?;
         let (image, taps) = (constants.image, all_taps.collect());
         Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, taps })
     }

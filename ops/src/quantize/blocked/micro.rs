@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::Image;
 #[cfg(target_arch = "x86_64")]
-use super::ending;
+use super::ending::{Channels, Ending, FiniteEnding};
 use crate::conv::blocked::BLOCKS;
 use crate::cpu::integer::bytes::{Bytes, unsign, unsigned_zero};
 use crate::cpu::integer::words::{Weight, Words, widen};
@@ -78,6 +78,17 @@ pub(super) trait BlockArithmetic: Arithmetic<Right: Weight + Element> {
     #[cfg(target_arch = "x86_64")]
     unsafe fn load(weights: *const Self::Right) -> __m256i;
 
+    /// Stores the results of sums of `P` pixels and `B` blocks that began with their biases.
+    ///
+    /// # Safety
+    /// The output has `P` vectors in each of `B` blocks, and the processor has the instructions.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn store<const P: usize, const B: usize>(
+        all: &[[__m256i; B]; P],
+        channels: &[Channels; B],
+        sums: &Sums<'_, Self>,
+    );
+
     /// `sum`, and the products of a step of the input with each step of the weights.
     ///
     /// # Safety
@@ -141,7 +152,11 @@ unsafe fn vectors_of<A: BlockArithmetic, const P: usize, const B: usize>(sums: &
     // SAFETY: the caller's promise: every step of every window element from every place is inside the rows, and each block
     // has a vector of weights for each of them. The output has P vectors in each of B blocks.
     unsafe {
-        let mut all = [[_mm256_setzero_si256(); B]; P];
+        let mut channels = [Channels::of(sums.end, sums.channel); B];
+        for (b, channels) in channels.iter_mut().enumerate().skip(1) {
+            *channels = Channels::of(sums.end, sums.channel + b * LANES);
+        }
+        let mut all = [channels.map(|channels| channels.biases); P];
         let mut from = [sums.x; P];
         for (p, pointer) in from.iter_mut().enumerate() {
             *pointer = pointer.offset(*sums.places.add(p) as isize);
@@ -165,7 +180,7 @@ unsafe fn vectors_of<A: BlockArithmetic, const P: usize, const B: usize>(sums: &
                 weights = weights.add(A::STEP * LANES);
             }
         }
-        ending::store(all, sums);
+        A::store(&all, &channels, sums);
     }
 }
 
@@ -223,6 +238,24 @@ impl<W: Weight + Element> BlockArithmetic for Words<W> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    unsafe fn store<const P: usize, const B: usize>(
+        all: &[[__m256i; B]; P],
+        channels: &[Channels; B],
+        sums: &Sums<'_, Self>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ending = Ending::new(sums.end);
+            for (p, pixel) in all.iter().enumerate() {
+                for (b, (&sum, channels)) in pixel.iter().zip(channels).enumerate() {
+                    ending.store(sum, channels.factors, sums.out.add(b * sums.block_out + p * LANES));
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
     unsafe fn load(weights: *const W) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { W::load(weights) }
@@ -260,6 +293,24 @@ impl BlockArithmetic for Bytes {
     vectors! {
         "avx512f,avx512vl,avx512bw,avx512vnni";
         1: 1 2 3 4 5 6 7 8; 2: 1 2 3 4 5 6 7 8; 3: 1 2 3 4 5 6 7 8;
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn store<const P: usize, const B: usize>(
+        all: &[[__m256i; B]; P],
+        channels: &[Channels; B],
+        sums: &Sums<'_, Self>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ending = FiniteEnding::new(sums.end);
+            for (p, pixel) in all.iter().enumerate() {
+                for (b, (&sum, channels)) in pixel.iter().zip(channels).enumerate() {
+                    ending.store(sum, channels.factors, sums.out.add(b * sums.block_out + p * LANES));
+                }
+            }
+        }
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,9 @@ mod dense;
 mod depthwise;
 #[cfg(target_arch = "x86_64")]
 mod ending;
+mod fours;
 mod micro;
+mod pairs;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 
 use dense::DenseKernel;
 use depthwise::DepthwiseKernel;
+use fours::Fours;
+use pairs::Pairs;
 
 use super::conv_cpu::first;
 use super::ends::{Bounds, Requantized, fits, is_byte, zeros};
@@ -76,8 +80,11 @@ pub(super) fn blocking(
     }
     let there = blocked.get(PLACES.x).copied().unwrap_or(false);
     let form = Form::of(&sizes, x.dims, output.dims, there)?;
-    let (_, rows) =
-        if sizes.groups == 1 { dense::tiles(&sizes, form, Bytes::STEP) } else { depthwise::tiles(&sizes) };
+    let (_, rows) = if sizes.groups == 1 {
+        dense::tiles(&sizes, form, Bytes::STEP)
+    } else {
+        depthwise::tiles(&sizes, Bytes::STEP)
+    };
     if rows.len() > LARGEST {
         return None;
     }
@@ -109,11 +116,22 @@ impl BlockedConv {
             inputs: &inputs,
         };
         let (sizes, form) = (self.sizes, self.form);
-        Ok(Some(match (sizes.groups, constants.fit_bytes()) {
-            (1, true) if as_bytes => Box::new(DenseKernel::<Bytes>::new(sizes, form, isa, &constants)?),
-            (1, true) => Box::new(DenseKernel::<Words<i8>>::new(sizes, form, isa, &constants)?),
-            (1, false) => Box::new(DenseKernel::<Wide>::new(sizes, form, isa, &constants)?),
-            _ => Box::new(DepthwiseKernel::new(sizes, isa, &constants)?),
+        // What is no number is the business of the longer ending.
+        let narrow = constants.fit_bytes();
+        let as_bytes = as_bytes && narrow && constants.end(sizes.groups * sizes.outputs, 0, 0)?.is_finite();
+        if sizes.groups == 1 {
+            return Ok(Some(match (as_bytes, narrow) {
+                (true, _) => Box::new(DenseKernel::<Bytes>::new(sizes, form, isa, &constants)?),
+                (_, true) => Box::new(DenseKernel::<Words<i8>>::new(sizes, form, isa, &constants)?),
+                (_, false) => Box::new(DenseKernel::<Wide>::new(sizes, form, isa, &constants)?),
+            }));
+        }
+        let fours = if as_bytes { Fours::new(&sizes, isa, &constants) } else { None };
+        Ok(Some(match fours {
+            Some(fours) => Box::new(DepthwiseKernel::new(sizes, isa, fours, &constants)?),
+            None => {
+                Box::new(DepthwiseKernel::new(sizes, isa, Pairs::new(&sizes, isa, &constants), &constants)?)
+            }
         }))
     }
 }
@@ -152,9 +170,17 @@ impl Constants<'_> {
         self.zero == if self.weights.dtype == DType::I8 { 0 } else { 128 }
     }
 
-    /// What becomes of the sums of so many channels.
-    fn end(&self, channels: usize) -> Result<Requantized<false>, OpError> {
-        Requantized::new(self.inputs, &PLACES, channels, 1.0, self.bounds)
+    /// What becomes of the sums of so many channels over `len` weights each, from an image whose bytes still have this zero
+    /// point.
+    fn end(&self, channels: usize, len: usize, remains: i32) -> Result<Requantized<false>, OpError> {
+        let mut end = Requantized::new(self.inputs, &PLACES, channels, 1.0, self.bounds)?;
+        if remains != 0 {
+            end.take_off(|channel| {
+                let sum = self.weights(channel, len).into_iter().map(i32::from).fold(0, i32::wrapping_add);
+                sum.wrapping_mul(remains)
+            });
+        }
+        Ok(end)
     }
 }
 

@@ -153,6 +153,9 @@ fn convolutions_of_single_channels_are_exact() {
         case([1, 8, 7, 7], [2, 2], ONE, [3, 2], [1, 0, 2, 0]),
         case([1, 8, 1, 1], [3, 3], ONE, ONE, [1; 4]),
         case([1, 40, 3, 3], [1, 1], ONE, ONE, [0; 4]),
+        // Two pixels whose windows just lie in a vector, and two that do not.
+        case([1, 16, 9, 33], [3, 7], [1, 4], ONE, [1, 3, 1, 3]),
+        case([1, 8, 9, 33], [3, 7], [1, 5], ONE, [1, 3, 1, 3]),
     ] {
         check(&case);
     }
