@@ -31,6 +31,8 @@ pub(super) struct DenseKernel<A: BlockArithmetic> {
     weights: Arc<Packed<A::Right>>,
     grid: Grid,
     rows: Rows,
+    /// The image is its own rows: those of a group are its whole block.
+    in_place: bool,
     /// Where the window elements of all groups lie in the rows.
     taps: Vec<i32>,
 }
@@ -55,8 +57,12 @@ impl<A: BlockArithmetic> DenseKernel<A> {
     ) -> Result<DenseKernel<A>, OpError> {
         let (grid, rows) = tiles(&sizes, form, A::STEP);
         let (taps, channels) = (sizes.window(), rows.channels);
+        // Offsets have 32 bits.
+        let all = sizes.inputs.checked_mul(sizes.input_plane()).is_some_and(|len| i32::try_from(len).is_ok());
+        let in_place = all && rows.direct && A::as_is(&[], constants.image).is_some();
+        let size = if in_place { sizes.input_plane() * LANES } else { rows.group() };
         let all_taps = (0..rows.groups)
-            .flat_map(|group| (0..taps).map(move |tap| (group * rows.group() + rows.tap(tap)) as i32));
+            .flat_map(|group| (0..taps).map(move |tap| (group * size + rows.tap(tap)) as i32));
         let blocks = sizes.outputs.div_ceil(LANES);
         let depth = rows.groups * taps * channels;
         let pack = || {
@@ -82,12 +88,13 @@ impl<A: BlockArithmetic> DenseKernel<A> {
         let weights = packed::shared(constants.tensor, form_of, pack)?;
         let end = constants.end(sizes.outputs, sizes.inputs * taps, A::remains(constants.image))?;
         let (image, taps) = (constants.image, all_taps.collect());
-        Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, taps })
+        Ok(DenseKernel { sizes, form, isa, image, end, weights, grid, rows, in_place, taps })
     }
 
     /// Bytes of scratch memory for a tile: places and rows.
     fn share(&self) -> usize {
-        let bytes = self.pixels() * size_of::<i32>() + self.rows.len() * size_of::<A::Left>();
+        let rows = if self.in_place { 0 } else { self.rows.len() };
+        let bytes = self.pixels() * size_of::<i32>() + rows * size_of::<A::Left>();
         bytes.next_multiple_of(size_of::<i32>())
     }
 
@@ -108,10 +115,16 @@ impl<A: BlockArithmetic> DenseKernel<A> {
         let (places, rows) = scratch.split_at_mut_checked(split).ok_or_else(short)?;
         let places: &mut [i32] = bytemuck::try_cast_slice_mut(places).map_err(|_| short())?;
         let places = places.get_mut(..count).ok_or_else(short)?;
-        let rows = rows.get_mut(..self.rows.len() * size_of::<A::Left>()).ok_or_else(short)?;
-        let rows: &mut [A::Left] = bytemuck::try_cast_slice_mut(rows).map_err(|_| short())?;
-        self.rows.fill::<A>(self.isa, image, self.image, pixels, rows);
-        places.iter_mut().enumerate().for_each(|(i, place)| *place = self.rows.place(pixels, i) as i32);
+        let rows: &[A::Left] = if self.in_place {
+            places.iter_mut().enumerate().for_each(|(i, place)| *place = ((first + i) * LANES) as i32);
+            A::as_is(image, self.image).ok_or_else(short)?
+        } else {
+            let rows = rows.get_mut(..self.rows.len() * size_of::<A::Left>()).ok_or_else(short)?;
+            let rows: &mut [A::Left] = bytemuck::try_cast_slice_mut(rows).map_err(|_| short())?;
+            self.rows.fill::<A>(self.isa, image, self.image, pixels, rows);
+            places.iter_mut().enumerate().for_each(|(i, place)| *place = self.rows.place(pixels, i) as i32);
+            rows
+        };
         let depth = self.taps.len() * self.rows.channels * LANES;
         let panels = self.weights.value().get(block * depth..(block + blocks) * depth);
         let panels = panels.ok_or(OpError::Internal("a tile outside the weights"))?;
@@ -144,7 +157,8 @@ impl<A: BlockArithmetic> DenseKernel<A> {
                     sums.block_out = self.sizes.output_plane() * LANES;
                 }
                 // SAFETY: the weights hold `blocks` blocks, of which `step` follow `done`. There are `count` places, of
-                // which `pixels` follow `at`; every window from them lies inside the rows, which hold all groups. The
+                // which `pixels` follow `at`; every window from them lies inside the rows, or the image, which hold all
+                // groups. The
                 // output is either `short`, which holds SUMS vectors, or the tile, whose rows hold `count` vectors each and
                 // lie `block_out` apart. `isa` was detected.
                 unsafe { micro::run(self.isa, step, pixels, &sums) };

@@ -58,6 +58,9 @@ pub(super) trait BlockArithmetic: Arithmetic<Right: Weight + Element> {
     /// Bytes of an image as the left factor has them.
     fn convert(bytes: &[u8], image: Image, out: &mut [Self::Left]);
 
+    /// An image that the left factor is already.
+    fn as_is(image: &[u8], bytes: Image) -> Option<&[Self::Left]>;
+
     /// What is in the place of bytes that stand for 0.
     fn zero(image: Image) -> Self::Left;
 
@@ -225,6 +228,10 @@ impl<W: Weight + Element> BlockArithmetic for Words<W> {
         widen(bytes, image.signed, image.zero, out);
     }
 
+    fn as_is(_image: &[u8], _bytes: Image) -> Option<&[i16]> {
+        None
+    }
+
     fn zero(_image: Image) -> i16 {
         0
     }
@@ -281,6 +288,10 @@ impl BlockArithmetic for Bytes {
         unsign(bytes, image.signed, out);
     }
 
+    fn as_is(image: &[u8], bytes: Image) -> Option<&[u8]> {
+        (!bytes.signed).then_some(image)
+    }
+
     fn zero(image: Image) -> u8 {
         unsigned_zero(image.zero, image.signed)
     }
@@ -305,9 +316,17 @@ impl BlockArithmetic for Bytes {
         // SAFETY: the caller's promise.
         unsafe {
             let ending = FiniteEnding::new(sums.end);
-            for (p, pixel) in all.iter().enumerate() {
-                for (b, (&sum, channels)) in pixel.iter().zip(channels).enumerate() {
-                    ending.store(sum, channels.factors, sums.out.add(b * sums.block_out + p * LANES));
+            for (b, channels) in channels.iter().enumerate() {
+                let (out, factors) = (sums.out.add(b * sums.block_out), channels.factors);
+                let both = _mm512_castsi512_ps(_mm512_broadcast_i64x4(_mm256_castps_si256(factors)));
+                for p in (0..P).step_by(2) {
+                    if p + 1 < P {
+                        let low = _mm512_castsi256_si512(all[p][b]);
+                        let two = _mm512_inserti64x4::<1>(low, all[(p + 1) % P][b]);
+                        ending.store_two(two, both, out.add(p * LANES));
+                    } else {
+                        ending.store(all[p][b], factors, out.add(p * LANES));
+                    }
                 }
             }
         }

@@ -15,7 +15,7 @@ pub(super) struct Rows {
     blocked: bool,
     /// A window has one element, and every input element belongs to one output element: a tile's pixels are one row,
     /// wherever they lie.
-    direct: bool,
+    pub direct: bool,
     /// Groups of channels.
     pub groups: usize,
     /// Channels of a group: whole steps of the arithmetic.
