@@ -18,7 +18,7 @@ pub struct Tap {
     pub op: &'static str,
     /// The model's nodes that the step does, the anchor first.
     pub nodes: Vec<Arc<str>>,
-    /// Kernel variants, in order of their launches; on the CPU the one kernel.
+    /// Kernel variants, in order of their launches; on the CPU the one kernel. None where nothing had to be moved.
     pub kernels: Vec<&'static str>,
     /// It runs on a GPU.
     pub on_device: bool,
@@ -43,7 +43,7 @@ impl Program {
     pub(crate) fn taps(&self, results: Vec<Tensor>) -> Vec<Tap> {
         let mut results = results.into_iter();
         let name = |id: ValueId| Arc::clone(&self.values[id.0].name);
-        let tapped = self.details.iter().filter(|detail| !detail.is_view);
+        let tapped = self.details.iter().filter(|detail| detail.is_tapped);
         let tap = tapped.map(|detail| Tap {
             op: detail.op,
             nodes: detail.nodes.clone(),

@@ -91,3 +91,27 @@ fn taps_show_the_plan_that_runs() {
         }
     }
 }
+
+#[test]
+fn what_lies_in_place_is_tapped_under_its_own_name() {
+    let _turn = gpu_turn();
+    let model = model();
+    let (name, tensor) = input(&model);
+    for device in devices() {
+        let id = device.info().id.clone();
+        let mut as_written = builder(&device).shape(&name, tensor.dims()).taps();
+        for pass in sardonyx_importer::passes::names() {
+            as_written = as_written.disable_pass(pass);
+        }
+        let (_, taps) = as_written.build(&model).unwrap().run_tapped([(name.as_str(), &tensor)]).unwrap();
+        let values: HashMap<&str, &Tensor> =
+            taps.iter().flat_map(|tap| &tap.values).map(|value| (&*value.name, &value.tensor)).collect();
+        // The parts of this one are written where it lies: the step itself does nothing.
+        let parts = ["pool/reduce/Mul", "pool/first/MaxPool", "pool/second/MaxPool"];
+        let parts = parts.map(|part| values[format!("{part}_output_0").as_str()]);
+        let whole = values["pool/concat/Concat_output_0"];
+        let dims = parts[0].dims();
+        assert_eq!(whole.dims(), [dims[0], 3 * dims[1], dims[2], dims[3]], "{id}");
+        assert_eq!(whole.bytes(), parts.map(Tensor::bytes).concat(), "{id}");
+    }
+}

@@ -86,9 +86,7 @@ pub(super) fn decide<'a>(
         deny_fallback(&plan, &placed, device)?;
     }
     let wanted = plan.outputs.len();
-    if settings.taps {
-        tap(&mut plan, &placed);
-    }
+    let tapped = if settings.taps { tap(&mut plan, &placed) } else { Vec::new() };
     let roots = schedule::roots(&plan, &placed);
     let (alignment, limit) = (resources::alignment(caps), caps.map_or(u64::MAX, |caps| caps.buffer_bytes));
     let mut parts = parts::find(&plan, &mut placed, &roots, layouts, caps);
@@ -128,7 +126,7 @@ pub(super) fn decide<'a>(
         host_scratch: scratch_bytes as u64,
     };
     check_budget(&plan, settings, &memory)?;
-    let details = timed::details(&plan, &placed, &cpu, layouts);
+    let details = timed::details(&plan, &placed, &tapped, &cpu, layouts);
     let phases = phases(schedule.phases, &batches, &pending.dispatch_counts());
     let host_place = |id: usize| {
         let id = ValueId(id);
@@ -219,13 +217,13 @@ fn splits(details: &[StepDetail], placed: &[Placed], batches: &[Batch]) -> Vec<u
     splits
 }
 
-/// Makes the results of all steps outputs, after those of the plan.
-fn tap(plan: &mut Plan, placed: &[Placed]) {
-    for (step, placed) in plan.steps.iter().zip(placed) {
-        if !matches!(placed, Placed::View) {
-            plan.outputs.extend(step.outputs.iter().flatten());
-        }
-    }
+/// Makes the results of all steps outputs, after those of the plan, and says which steps these are: not those that only show a
+/// value under other dimensions, but also those that turn out to need no copy.
+fn tap(plan: &mut Plan, placed: &[Placed]) -> Vec<bool> {
+    let tapped: Vec<bool> = placed.iter().map(|placed| !matches!(placed, Placed::View)).collect();
+    let steps = plan.steps.iter().zip(&tapped).filter(|(_, tapped)| **tapped);
+    plan.outputs.extend(steps.flat_map(|(step, _)| step.outputs.iter().flatten()));
+    tapped
 }
 
 /// The first step that would fall back, as an error.

@@ -171,7 +171,8 @@ struct CpuStep {
 pub(crate) struct StepDetail {
     pub(crate) op: &'static str,
     pub(crate) nodes: Vec<Arc<str>>,
-    pub(crate) is_view: bool,
+    /// Its results are among the program's outputs, behind those of the plan.
+    pub(crate) is_tapped: bool,
     pub(crate) kernels: Vec<&'static str>,
     pub(crate) on_device: bool,
     pub(crate) reads: Vec<ValueId>,

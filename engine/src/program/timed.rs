@@ -12,8 +12,14 @@ use crate::device::Gpu;
 use crate::error::Result;
 use crate::profile::{HostStage, Mark, ProfiledStep, Recorder};
 
-/// What is known about each step of a placed plan.
-pub(super) fn details(plan: &Plan, placed: &[Placed], cpu: &[CpuStep], layouts: Layouts) -> Vec<StepDetail> {
+/// What is known about each step of a placed plan, and whether it is `tapped`, which none is where that is empty.
+pub(super) fn details(
+    plan: &Plan,
+    placed: &[Placed],
+    tapped: &[bool],
+    cpu: &[CpuStep],
+    layouts: Layouts,
+) -> Vec<StepDetail> {
     let on_host = |_: &PlanValue| None;
     let on_device = |value: &PlanValue| layouts.storage(value);
     let detail = |(index, (step, placed)): (usize, (&_, &Placed))| {
@@ -24,7 +30,7 @@ pub(super) fn details(plan: &Plan, placed: &[Placed], cpu: &[CpuStep], layouts: 
         let problem = place::problem(&plan.values, step, &operands, storage);
         StepDetail {
             op: step.op.name(),
-            is_view: matches!(placed, Placed::View),
+            is_tapped: tapped.get(index).copied().unwrap_or(false),
             nodes: step.nodes.clone(),
             kernels: match placed {
                 Placed::View => Vec::new(),
