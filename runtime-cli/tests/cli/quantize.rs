@@ -40,6 +40,31 @@ fn every_scheme_gives_a_model_that_runs() {
 }
 
 #[test]
+fn layers_return_to_float_until_the_loss_is_within_its_limit() {
+    let scratch = Scratch::new("quantize-budget");
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/detector");
+    let (model, picture) = (format!("{examples}/parts.onnx"), format!("{examples}/pictures/belt_1.png"));
+    let quantize = |limit: &str| {
+        let words = ["quantize", &model, "-o", "q.onnx", "--scheme", "int8-static", "--calib", &picture];
+        let ended = sardonyx(&scratch, &[&words[..], &["--max-drop", limit, "--json"]].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let document = ended.json();
+        fits("quantize", &document);
+        document
+    };
+    let count = |document: &serde_json::Value, list: &str| document[list].as_array().unwrap().len();
+    let all = quantize("cosine=1");
+    let lost = all["budget"]["drop"].as_f64().unwrap();
+    assert_eq!(all["budget"]["all_quantized"], lost);
+    assert_eq!(count(&all["budget"], "float_layers"), 0);
+    let some = quantize(&format!("cosine={}", lost / 2.0));
+    let floats = count(&some["budget"], "float_layers");
+    assert!(some["budget"]["drop"].as_f64().unwrap() <= lost / 2.0 && floats > 0, "{}", some["budget"]);
+    assert_eq!(count(&some, "layers") + floats, count(&all, "layers"));
+    assert_eq!(some["budget"]["float_layers"][0], all["layers"][0]["node"], "worst first");
+}
+
+#[test]
 fn wrong_usage_is_said() {
     let scratch = Scratch::new("quantize-usage");
     scratch.write("product.onnx", &model::product());
@@ -53,6 +78,9 @@ fn wrong_usage_is_said() {
         &["f16", "--compensate", "--calib", "zeros"],
         &["int4-weights", "--compensate"],
         &["int4-weights", "--block", "24"],
+        &["int4-weights", "--max-drop", "top1=1%"],
+        &["int4-weights", "--calib", "zeros", "--max-drop", "top1=1"],
+        &["int4-weights", "--calib", "zeros", "--data", "."],
         &["int4-weights", "--exclude", "nothing*"],
         &["int8-static", "--calib", "zeros", "--calib-method", "percentile:0"],
     ] {

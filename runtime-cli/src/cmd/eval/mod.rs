@@ -1,6 +1,6 @@
 //! `sardonyx eval MODEL --data DIR`: how often a classifier is right, and what changed against another model.
 
-mod data;
+pub mod data;
 mod interval;
 
 use std::path::PathBuf;
@@ -90,7 +90,10 @@ impl Side {
 }
 
 /// The best class of the first row.
-fn answer(outputs: &[Output]) -> Result<usize, Failure> {
+///
+/// # Errors
+/// When the outputs are no scores of classes.
+pub fn answer(outputs: &[Output]) -> Result<usize, Failure> {
     let answer = classify(outputs, &Labels::default(), 1)?;
     let class = answer.rows.first().and_then(|row| row.first()).map(|class| class.class);
     class.ok_or_else(|| Failure::new(Fault::Task, "the scores have no class"))

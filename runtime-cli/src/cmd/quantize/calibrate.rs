@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sardonyx::quantize::{AllMoments, Histogram, Method, Moments, Range, StaticPlan};
+use sardonyx::quantize::{AllMoments, Histogram, Method, Moments, Range};
 use sardonyx::{Session, Tensor};
 
 use super::{as_written, loss};
@@ -13,18 +13,17 @@ use crate::failure::{Failure, Fault};
 use crate::input::Given;
 use crate::output::Console;
 
-/// Measures what a plan wants to know. All but minimum and maximum takes a second pass over the inputs.
+/// Measures the ranges of these values. All but minimum and maximum takes a second pass over the inputs.
 ///
 /// # Errors
 /// When the model does not run, or a value is not among the results of its steps.
 pub fn ranges(
-    plan: &StaticPlan,
+    wanted: &[Arc<str>],
     opened: &Opened,
     samples: &[Vec<Given>],
     method: Method,
     console: &Console,
 ) -> Result<HashMap<Arc<str>, Range>, Failure> {
-    let wanted = plan.measured();
     let Some(first) = samples.first() else {
         return Err(Failure::new(Fault::Usage, "there are no inputs to measure with"));
     };
@@ -33,7 +32,7 @@ pub fn ranges(
     let passes = if method == Method::MinMax { 1 } else { 2 };
     let measured = console.progress(samples.len() as u64 * passes, "inputs measured");
     for given in samples {
-        each(&session, opened, given, &wanted, &mut |name, values| {
+        each(&session, opened, given, wanted, &mut |name, values| {
             let range = ranges.get(name).copied().unwrap_or(Range::EMPTY);
             ranges.insert(name.clone(), range.with(values));
         })?;
@@ -43,7 +42,7 @@ pub fn ranges(
         let mut seen: HashMap<Arc<str>, Histogram> =
             ranges.iter().map(|(name, range)| (name.clone(), Histogram::new(*range))).collect();
         for given in samples {
-            each(&session, opened, given, &wanted, &mut |name, values| {
+            each(&session, opened, given, wanted, &mut |name, values| {
                 if let Some(histogram) = seen.get_mut(name) {
                     histogram.add(values);
                 }

@@ -25,6 +25,16 @@ pub struct Loss {
     pub outputs: Vec<(String, Noise)>,
 }
 
+impl Loss {
+    /// Places of the layers in the summary, the one that loses most first; what was not seen is last.
+    pub fn worst_first(&self) -> Vec<usize> {
+        let kept = |at: usize| self.layers[at].decibels().unwrap_or(f64::INFINITY);
+        let mut order: Vec<usize> = (0..self.layers.len()).collect();
+        order.sort_by(|&a, &b| kept(a).total_cmp(&kept(b)));
+        order
+    }
+}
+
 /// Runs both models on the inputs; `None` when there are none.
 ///
 /// # Errors

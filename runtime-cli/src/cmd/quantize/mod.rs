@@ -1,23 +1,25 @@
 //! `sardonyx quantize MODEL -o OUT`: the same model with fewer bits, and what is lost.
 
+mod budget;
 mod calibrate;
 mod loss;
+mod make;
 mod report;
 
 use std::path::{Path, PathBuf};
 
-use sardonyx::quantize::{
-    self, AllMoments, BlockOptions, Draft, DynamicOptions, Excluded, Method, StaticOptions, StaticPlan,
-};
+use sardonyx::quantize::{self, Draft, Excluded, Method};
 use sardonyx_importer::ImportError;
 
-use crate::bind::{self, Opened};
+use crate::bind::Opened;
 use crate::cli::SizeArgs;
 use crate::failure::{Failure, Fault};
 use crate::glob;
 use crate::input::load::Recipes;
 use crate::input::{Given, load, request};
 use crate::output::{Console, atomic, format};
+use budget::{Judge, MaxDrop};
+use make::Maker;
 
 /// Arguments of `quantize`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +52,24 @@ pub struct Args {
     exclude: Vec<String>,
     #[command(flatten)]
     calibration: CalibrationArgs,
+    #[command(flatten)]
+    budget: BudgetArgs,
+}
+
+/// What may be lost.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Budget")]
+struct BudgetArgs {
+    /// Return layers to float, worst first, until no more is lost: top1=1% of accuracy on --data, or of the best classes for
+    /// --calib; cosine=0.01 between outputs
+    #[arg(long, value_name = "METRIC=LIMIT", value_parser = MaxDrop::parse)]
+    max_drop: Option<MaxDrop>,
+    /// Of --max-drop: inputs with right answers, as for `eval`
+    #[arg(long, value_name = "DIR", requires = "max_drop")]
+    data: Option<PathBuf>,
+    /// Of --data: the right answers, a line each: FILE, CLASS
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
 }
 
 /// Real inputs.
@@ -155,6 +175,7 @@ impl Args {
         let needs = match self.scheme {
             Int8Static => Some("--scheme int8-static"),
             _ if self.compensate => Some("--compensate"),
+            _ if self.budget.max_drop.is_some() => Some("--max-drop"),
             _ => None,
         };
         if let Some(option) = needs.filter(|_| self.calibration.sources.is_empty()) {
@@ -176,67 +197,33 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
 }
 
 fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), Failure> {
-    let refused = |error: ImportError| bind::failure(&sardonyx::Error::from(error), &arguments.model);
-    let mut draft = Draft::open(&arguments.model).map_err(refused)?;
-    let before = draft.loaded_bytes();
-    let excluded = excluded(&draft, &arguments.exclude)?;
-    let samples = samples(arguments, opened, console)?;
-    let moments = match arguments.compensate {
-        true => {
-            let wanted = quantize::inputs_of_products(&draft, &excluded);
-            calibrate::moments(&wanted, opened, &samples, console)?
+    let maker = Maker::new(arguments, opened, samples(arguments, opened, console)?, console)?;
+    let mut made = maker.make(&maker.excluded, console)?;
+    made.summary.warnings.iter().for_each(|warning| console.warn(warning.clone()));
+    let mut after = maker.write(&made.draft, &arguments.output, console)?;
+    let mut loss = loss::measure(opened, &arguments.output, &made.summary, &maker.samples, console)?;
+    let mut spent = None;
+    if let (Some(limit), Some(first)) = (arguments.budget.max_drop, &loss) {
+        let judge = Judge::new(limit, arguments, &maker, console)?;
+        let found = budget::search(&maker, &judge, &made.summary, first, console)?;
+        if !found.floats.is_empty() {
+            let mut excluded = maker.excluded.clone();
+            excluded.extend(found.floats.iter().cloned());
+            made = maker.make(&excluded, console)?;
+            after = maker.write(&made.draft, &arguments.output, console)?;
+            loss = loss::measure(opened, &arguments.output, &made.summary, &maker.samples, console)?;
         }
-        false => AllMoments::new(),
-    };
-    let working = console.progress(None, "quantizing");
-    let summary = match arguments.scheme {
-        Scheme::Int4Weights | Scheme::Int8Weights => {
-            let options = BlockOptions {
-                bits: if arguments.scheme == Scheme::Int4Weights { 4 } else { 8 },
-                block: arguments.block.unwrap_or(32),
-                symmetric: arguments.symmetric != Some(Symmetric::None),
-            };
-            quantize::weights_only(&mut draft, &options, &moments, &excluded)
-        }
-        Scheme::Int8Dynamic => {
-            let options = DynamicOptions { per_channel: arguments.per_channel.unwrap_or(true) };
-            quantize::dynamic_int8(&mut draft, &options, &excluded)
-        }
-        Scheme::F16 => quantize::to_f16(&mut draft, &excluded),
-        Scheme::Int8Static => {
-            let options = StaticOptions {
-                per_channel: arguments.per_channel.unwrap_or(true),
-                signed_activations: arguments.activations == Some(Activations::S8),
-            };
-            let plan = StaticPlan::new(draft.clone(), &options, &excluded).map_err(refused)?;
-            let method = arguments.calibration.method.unwrap_or(Method::MinMax);
-            let ranges = calibrate::ranges(&plan, opened, &samples, method, console)?;
-            plan.apply(&ranges).map(|(quantized, summary)| {
-                draft = quantized;
-                summary
-            })
-        }
+        spent = Some(found);
     }
-    .map_err(refused)?;
-    if summary.layers.is_empty() {
-        let message = format!("--scheme {} finds nothing to quantize", arguments.scheme.name());
-        return Err(Failure::new(Fault::Usage, message).why(nothing(arguments.scheme)));
-    }
-    summary.warnings.iter().for_each(|warning| console.warn(warning.clone()));
-    drop(working);
-    let _writing = console.progress(None, "writing the model");
-    let after = write(&draft, &arguments.output).map_err(|error| match error {
-        Written::Model(error) => refused(error),
-        Written::File(failure) => failure,
-    })?;
-    let loss = loss::measure(opened, &arguments.output, &summary, &samples, console)?;
     report::finish(
-        arguments.scheme,
-        &arguments.output,
+        arguments,
         opened,
-        (before, after),
-        &summary,
-        loss.as_ref(),
+        &report::Made {
+            sizes: (maker.before(), after),
+            summary: &made.summary,
+            loss: loss.as_ref(),
+            spent: spent.as_ref(),
+        },
         console,
     )
 }
@@ -287,7 +274,7 @@ enum Written {
 }
 
 /// Writes the model, its weights first: who finds the model finds them too. Gives the bytes of both.
-fn write(draft: &Draft, path: &Path) -> Result<u64, Written> {
+fn write_files(draft: &Draft, path: &Path) -> Result<u64, Written> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let data_file = format!("{name}.data");
     let encoded = draft.encode(&data_file).map_err(Written::Model)?;

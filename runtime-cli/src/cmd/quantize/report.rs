@@ -1,11 +1,10 @@
 //! The result of `quantize`: sizes, layers worst first, outputs.
 
-use std::path::Path;
-
 use sardonyx::quantize::Summary;
 use serde_json::{Map, Value, json};
 
-use super::Scheme;
+use super::Args;
+use super::budget::Spent;
 use super::loss::Loss;
 use crate::bind::Opened;
 use crate::describe;
@@ -17,31 +16,34 @@ use crate::output::{Console, format};
 /// Layers that are printed without `-v`.
 const SHOWN: usize = 10;
 
-/// Prints and writes the result. `before` and `after` are the sizes of the models, weights included.
+/// What was made.
+pub struct Made<'a> {
+    /// Bytes of the models before and after, weights included.
+    pub sizes: (u64, u64),
+    pub summary: &'a Summary,
+    pub loss: Option<&'a Loss>,
+    pub spent: Option<&'a Spent>,
+}
+
+/// Prints and writes the result.
 ///
 /// # Errors
 /// When standard output or the document cannot be written.
-pub fn finish(
-    scheme: Scheme,
-    output: &Path,
-    opened: &Opened,
-    (before, after): (u64, u64),
-    summary: &Summary,
-    loss: Option<&Loss>,
-    console: &Console,
-) -> Result<(), Failure> {
+pub fn finish(arguments: &Args, opened: &Opened, made: &Made<'_>, console: &Console) -> Result<(), Failure> {
+    let Made { sizes: (before, after), summary, loss, spent } = *made;
+    let (scheme, output) = (arguments.scheme, &arguments.output);
     let share = 100.0 * after as f64 / before.max(1) as f64;
     console.line(format!("wrote   {}, {}", output.display(), scheme.name()))?;
     console.line(format!("size    {} -> {} ({share:.1} %)", format::bytes(before), format::bytes(after)))?;
     console.line(format!("layers  {} quantized", summary.layers.len()))?;
+    let order = loss.map_or_else(|| (0..summary.layers.len()).collect(), Loss::worst_first);
     let noise = |i: usize| loss.map_or(Noise::default(), |loss| loss.layers[i]);
-    let mut order: Vec<(usize, Noise)> = (0..summary.layers.len()).map(|i| (i, noise(i))).collect();
-    let worst = |noise: &Noise| noise.decibels().unwrap_or(f64::INFINITY);
-    order.sort_by(|a, b| worst(&a.1).total_cmp(&worst(&b.1)));
+    let order: Vec<(usize, Noise)> = order.into_iter().map(|i| (i, noise(i))).collect();
     match loss {
         None => console.note("what is lost was not measured: give inputs with --calib"),
         Some(loss) => lines(summary, &order, loss, console)?,
     }
+    spent.iter().flat_map(|spent| spent.lines()).try_for_each(|line| console.line(line))?;
     let layers: Vec<Value> = order
         .iter()
         .map(|(i, noise)| {
@@ -63,6 +65,7 @@ pub fn finish(
     document.insert("samples".to_owned(), json!(loss.map_or(0, |loss| loss.samples)));
     document.insert("layers".to_owned(), json!(layers));
     document.insert("outputs".to_owned(), json!(outputs));
+    document.insert("budget".to_owned(), json!(spent.map(Spent::to_json)));
     console.finish("quantize", document)
 }
 
