@@ -62,6 +62,10 @@ fn layers_return_to_float_until_the_loss_is_within_its_limit() {
     assert!(some["budget"]["drop"].as_f64().unwrap() <= lost / 2.0 && floats > 0, "{}", some["budget"]);
     assert_eq!(count(&some, "layers") + floats, count(&all, "layers"));
     assert_eq!(some["budget"]["float_layers"][0], all["layers"][0]["node"], "worst first");
+    // A limit that cannot be held leaves no file behind.
+    let words = ["quantize", &model, "-o", "none.onnx", "--scheme", "int8-static", "--calib", &picture];
+    let ended = sardonyx(&scratch, &[&words[..], &["--max-drop", "cosine=0"]].concat());
+    assert_eq!((ended.code, scratch.0.join("none.onnx").exists()), (2, false), "{}", ended.err);
 }
 
 #[test]

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sardonyx::quantize::Summary;
 use sardonyx::{Device, Session};
 use serde_json::{Value, json};
 
 use super::Args;
-use super::loss::Loss;
+use super::loss;
 use super::make::Maker;
 use crate::bind::Opened;
 use crate::cmd::compare::named;
@@ -77,7 +76,7 @@ struct Item {
 }
 
 /// What says how much a quantized model loses.
-pub struct Judge {
+struct Judge {
     limit: MaxDrop,
     items: Vec<Item>,
 }
@@ -87,12 +86,7 @@ impl Judge {
     ///
     /// # Errors
     /// When an input cannot be read, or the model does not run.
-    pub fn new(
-        limit: MaxDrop,
-        arguments: &Args,
-        maker: &Maker<'_>,
-        console: &Console,
-    ) -> Result<Judge, Failure> {
+    fn new(limit: MaxDrop, arguments: &Args, maker: &Maker<'_>, console: &Console) -> Result<Judge, Failure> {
         let float = maker.opened;
         let inputs: Vec<(Vec<Given>, Option<usize>)> = match &arguments.budget.data {
             Some(folder) => {
@@ -204,23 +198,26 @@ impl Spent {
 /// # Errors
 /// When a model cannot be written or run, or no layer can stay quantized.
 pub fn search(
+    limit: MaxDrop,
+    arguments: &Args,
     maker: &Maker<'_>,
-    judge: &Judge,
-    summary: &Summary,
-    loss: &Loss,
     console: &Console,
 ) -> Result<Spent, Failure> {
-    let order: Vec<&Arc<str>> = loss.worst_first().into_iter().map(|at| &summary.layers[at].node).collect();
-    let trial = Trial::new();
+    let judge = Judge::new(limit, arguments, maker, console)?;
+    let (trial, silent) = (Trial::new(), Console::silent());
+    let made = maker.make(&maker.excluded, console)?;
+    maker.write(&made.draft, &trial.path, console)?;
+    let loss = loss::measure(maker.opened, &trial.path, &made.summary, &maker.samples, console)?;
+    let order = loss.map(|loss| loss.worst_first()).unwrap_or_default();
+    let order: Vec<&Arc<str>> = order.into_iter().map(|at| &made.summary.layers[at].node).collect();
     let tried = console.progress(None, "looking for layers that must stay in float");
     let drop_with = |count: usize| {
         let mut excluded = maker.excluded.clone();
         excluded.extend(order.iter().take(count).map(|name| Arc::clone(name)));
-        let made = maker.make(&excluded, &Console::silent())?;
-        maker.write(&made.draft, &trial.path, &Console::silent())?;
-        judge.drop_of(&Opened::open(&trial.path, &Console::silent())?, &Console::silent())
+        let made = maker.make(&excluded, &silent)?;
+        maker.write(&made.draft, &trial.path, &silent)?;
+        judge.drop_of(&Opened::open(&trial.path, &silent)?, &silent)
     };
-    let limit = judge.limit;
     let all = drop_with(0)?;
     let (mut drop, mut most) = (all, 0);
     if all > limit.limit {

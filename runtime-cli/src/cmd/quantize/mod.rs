@@ -18,7 +18,7 @@ use crate::glob;
 use crate::input::load::Recipes;
 use crate::input::{Given, load, request};
 use crate::output::{Console, atomic, format};
-use budget::{Judge, MaxDrop};
+use budget::MaxDrop;
 use make::Maker;
 
 /// Arguments of `quantize`.
@@ -198,23 +198,14 @@ pub fn run(arguments: &Args, console: &Console) -> Result<(), Failure> {
 
 fn perform(arguments: &Args, opened: &Opened, console: &Console) -> Result<(), Failure> {
     let maker = Maker::new(arguments, opened, samples(arguments, opened, console)?, console)?;
-    let mut made = maker.make(&maker.excluded, console)?;
+    let limit = arguments.budget.max_drop;
+    let spent = limit.map(|limit| budget::search(limit, arguments, &maker, console)).transpose()?;
+    let mut excluded = maker.excluded.clone();
+    excluded.extend(spent.iter().flat_map(|spent| &spent.floats).cloned());
+    let made = maker.make(&excluded, console)?;
     made.summary.warnings.iter().for_each(|warning| console.warn(warning.clone()));
-    let mut after = maker.write(&made.draft, &arguments.output, console)?;
-    let mut loss = loss::measure(opened, &arguments.output, &made.summary, &maker.samples, console)?;
-    let mut spent = None;
-    if let (Some(limit), Some(first)) = (arguments.budget.max_drop, &loss) {
-        let judge = Judge::new(limit, arguments, &maker, console)?;
-        let found = budget::search(&maker, &judge, &made.summary, first, console)?;
-        if !found.floats.is_empty() {
-            let mut excluded = maker.excluded.clone();
-            excluded.extend(found.floats.iter().cloned());
-            made = maker.make(&excluded, console)?;
-            after = maker.write(&made.draft, &arguments.output, console)?;
-            loss = loss::measure(opened, &arguments.output, &made.summary, &maker.samples, console)?;
-        }
-        spent = Some(found);
-    }
+    let after = maker.write(&made.draft, &arguments.output, console)?;
+    let loss = loss::measure(opened, &arguments.output, &made.summary, &maker.samples, console)?;
     report::finish(
         arguments,
         opened,
